@@ -1,0 +1,82 @@
+"""Devices, threads, memory and the words for the machine a figure was measured on."""
+
+import os
+import platform
+import resource
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from microtome.errors import ConfigError, nearest
+
+if TYPE_CHECKING:
+    import torch
+
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+def quiet_threads() -> None:
+    """Make idle OpenMP threads sleep instead of spin; call before torch is imported.
+
+    With other work on the machine, spinning threads make a 65 ms forward take seconds. A value the user set is kept.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+
+def pick_device(name: str = "auto") -> "torch.device":
+    """`auto` takes CUDA, then Apple's GPU, then the CPU; any other name is torch's own (`cpu`, `cuda:1`)."""
+    import torch
+
+    if name != "auto":
+        try:
+            return torch.device(name)
+        except RuntimeError as error:
+            raise ConfigError(
+                f'there is no device "{name}".', got=name, wanted="auto, cpu, cuda, cuda:N, mps", do=str(error).splitlines()[0]
+            ) from error
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+def pick_dtype(name: str) -> "torch.dtype":
+    """`float32`, `bfloat16` or `float16` as torch's type."""
+    import torch
+
+    if name not in DTYPES:
+        raise ConfigError(f'there is no dtype "{name}".', got=name, wanted=", ".join(DTYPES), do=nearest(name, DTYPES))
+    dtype = getattr(torch, name)
+    assert isinstance(dtype, torch.dtype)
+    return dtype
+
+
+def peak_memory_bytes() -> int:
+    """The largest resident size of this process so far, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def machine() -> str:
+    """One line for the side of a figure: CPU, cores, accelerator, torch and Python versions."""
+    import torch
+
+    accelerator = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    return f"{_cpu_name()}, {os.cpu_count()} cores, {accelerator}, torch {torch.__version__}, Python {platform.python_version()}"
+
+
+def cache_dir() -> Path:
+    """Where converted models and downloaded packages are kept: `$MICROTOME_CACHE`, else the user's cache folder + `microtome`."""
+    chosen = os.environ.get("MICROTOME_CACHE")
+    if chosen:
+        return Path(chosen).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "microtome"
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())

@@ -1,0 +1,57 @@
+"""Reported values: a number never travels without its interval, its n and what it was measured on."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """One reported figure."""
+
+    name: str
+    value: float
+    low: float | None = None
+    """Lower end of the 95 % interval, in the units of `value`."""
+    high: float | None = None
+    n: int
+    """How many units (documents, tokens, examples) the value rests on."""
+    unit: str = ""
+    definition: str = ""
+    """The formula in words."""
+    failures: int = 0
+    """Units for which no value could be had; they are not in `n`."""
+    baselines: Mapping[str, float] = field(default_factory=lambda: {})
+    """The same figure for the controls, by name (`random`, `mean`, …)."""
+    origin: str = ""
+    """Id of the artifact it was measured on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    low: float
+    high: float
+
+
+def bootstrap_ratio(numerators: Sequence[float], denominators: Sequence[float], *, seed: int = 0, draws: int = 1000) -> Interval:
+    """95 % percentile interval of sum(numerators) / sum(denominators), resampling the units (documents) with replacement."""
+    over, under = np.asarray(numerators, dtype=np.float64), np.asarray(denominators, dtype=np.float64)
+    assert over.shape == under.shape
+    assert over.ndim == 1
+    assert len(over) > 0
+    picks = np.random.default_rng(seed).integers(0, len(over), size=(draws, len(over)))
+    ratios = over[picks].sum(1) / under[picks].sum(1)
+    low, high = np.quantile(ratios, [0.025, 0.975])
+    return Interval(low=float(low), high=float(high))
+
+
+def wilson(successes: int, n: int, *, z: float = 1.96) -> Interval:
+    """Wilson's score interval of a share (Wilson 1927); n = 0 gives the whole of [0, 1]."""
+    if n == 0:
+        return Interval(low=0.0, high=1.0)
+    share, spread = successes / n, z * z / n
+    middle = (share + spread / 2) / (1 + spread)
+    half = z * math.sqrt(share * (1 - share) / n + spread / (4 * n)) / (1 + spread)
+    return Interval(low=max(0.0, middle - half), high=min(1.0, middle + half))
