@@ -1,9 +1,10 @@
 """Progress of long work: rooms report, the command line and the server render."""
 
 import time
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
+@runtime_checkable
 class Progress(Protocol):
     """What long work calls with how far it is; `done == total` ends the step."""
 

@@ -1,10 +1,11 @@
 """Reported values: a number never travels without its interval, its n and what it was measured on."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +36,7 @@ class Interval:
     high: float
 
 
-def bootstrap_ratio(numerators: Sequence[float], denominators: Sequence[float], *, seed: int = 0, draws: int = 1000) -> Interval:
+def bootstrap_ratio(numerators: ArrayLike, denominators: ArrayLike, *, seed: int = 0, draws: int = 1000) -> Interval:
     """95 % percentile interval of sum(numerators) / sum(denominators), resampling the units (documents) with replacement."""
     over, under = np.asarray(numerators, dtype=np.float64), np.asarray(denominators, dtype=np.float64)
     assert over.shape == under.shape

@@ -8,4 +8,4 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from jaxtyping import install_import_hook
 
-_hook = install_import_hook("microtome", "beartype.beartype")
+_hook = install_import_hook("microtome", "typecheck.check")

@@ -1,0 +1,114 @@
+"""Errors, registries, statistics, conversations, devices and progress: the one-noun files."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from microtome import devices
+from microtome.conversation import from_messages
+from microtome.errors import ConfigError, CorpusInvalid, MicrotomeError, NotRegistered, SiteNotFound, nearest
+from microtome.progress import Throttled
+from microtome.registry import REGISTRIES, Registry
+from microtome.stats import bootstrap_ratio, wilson
+
+
+def test_error_prints_its_four_parts_and_its_page() -> None:
+    error = SiteNotFound('no site "L30.x".', got="L30.x", wanted="L0 to L11", do="Choose a layer.")
+    assert str(error).splitlines() == [
+        'no site "L30.x".',
+        "  got:    L30.x",
+        "  wanted: L0 to L11",
+        "  do:     Choose a layer.  See docs/errors.md#site-not-found",
+    ]
+    assert error.to_json()["error"] == "SiteNotFound"
+    assert isinstance(error, MicrotomeError)
+
+
+def test_nearest_offers_a_close_name_or_the_list() -> None:
+    assert nearest("L15.resid_pots", ["L15.resid_post", "L15.mlp_out"]) == 'Did you mean "L15.resid_post"?'
+    assert nearest("zzz", ["alpha", "beta"]) == "Choose one of: alpha, beta."
+    assert nearest("zzz", []) == "There is nothing to choose from yet."
+
+
+def test_registry_finds_parts_and_names_the_nearest() -> None:
+    shapes: Registry[str] = Registry("test-shape")
+    try:
+        shapes.register("circle")("O")
+        assert shapes.get("circle") == "O"
+        assert list(shapes) == ["circle"]
+        with pytest.raises(NotRegistered, match="no test-shape is called"):
+            shapes.get("cirle")
+    finally:
+        del REGISTRIES["test-shape"]
+
+
+def test_wilson_matches_the_worked_example() -> None:
+    """Agresti & Coull 1998 give (0.0, 0.2775) for 0 of 10; the interval is symmetric under swapping successes and failures."""
+    interval = wilson(0, 10)
+    assert interval.low == 0.0
+    assert math.isclose(interval.high, 0.2775, abs_tol=1e-4)
+    other = wilson(10, 10)
+    assert math.isclose(1 - other.low, interval.high)
+    assert wilson(0, 0).high == 1.0
+
+
+def test_bootstrap_interval_covers_the_ratio_at_its_nominal_rate() -> None:
+    """Of 200 samples with true ratio 0.5, about 95 % of the intervals hold it (binomial 99.9 % band: 88 % to 99 %)."""
+    rng = np.random.default_rng(0)
+    hits = 0
+    for _ in range(200):
+        sizes = rng.integers(5, 20, size=60).astype(float)
+        interval = bootstrap_ratio(0.5 * sizes + rng.normal(0, 1, size=60), sizes, draws=300)
+        hits += interval.low <= 0.5 <= interval.high
+    assert 176 <= hits <= 198
+
+
+def test_conversation_reads_both_common_forms() -> None:
+    ours = from_messages([{"role": "user", "content": "hi"}, {"role": "assistant", "content": [{"type": "text", "text": "yo"}]}])
+    theirs = from_messages([{"from": "human", "value": "hi"}, {"from": "gpt", "value": "yo"}])
+    assert ours == theirs
+    assert ours.to_messages()[1] == {"role": "assistant", "content": "yo"}
+
+
+@pytest.mark.parametrize(
+    ("messages", "said"),
+    [
+        ("hello", "not a list of turns"),
+        ([], "not a list of turns"),
+        ([3], r"messages\[0\] is not a turn"),
+        ([{"content": "hi"}], r"messages\[0\] has no role"),
+        ([{"role": "usr", "content": "hi"}], 'the role "usr"'),
+        ([{"role": "user", "content": 3}], r"messages\[0\] has no text"),
+    ],
+)
+def test_conversation_names_the_bad_turn(messages: object, said: str) -> None:
+    with pytest.raises(CorpusInvalid, match=said):
+        from_messages(messages)
+
+
+def test_devices_and_dtypes_are_checked_by_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert devices.pick_device("cpu") == torch.device("cpu")
+    assert devices.pick_dtype("bfloat16") is torch.bfloat16
+    with pytest.raises(ConfigError, match="no device"):
+        devices.pick_device("gpu0")
+    with pytest.raises(ConfigError, match="Did you mean"):
+        devices.pick_dtype("bfloat")
+    assert devices.peak_memory_bytes() > 10_000_000
+    monkeypatch.setenv("MICROTOME_CACHE", str(tmp_path))
+    assert devices.cache_dir() == tmp_path
+
+
+def test_throttled_progress_keeps_the_first_and_the_last_call() -> None:
+    calls: list[tuple[str, float]] = []
+
+    def note(step: str, done: float, total: float, *, unit: str = "", note: str = "") -> None:
+        calls.append((step, done))
+
+    report = Throttled(note, interval_s=1000)
+    for done in range(11):
+        report("harvest", done, 10)
+    assert calls == [("harvest", 0), ("harvest", 10)]
+    Throttled(None)("harvest", 1, 2)
