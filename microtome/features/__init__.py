@@ -1,0 +1,66 @@
+"""Features: what each feature of a dictionary responds to, kept on disk so that any question about it is answered in milliseconds.
+
+Makes a *feature index* from a corpus, its activation shards and a dictionary: postings in both directions (token → features, feature →
+tokens), one row of statistics a feature, and a rule label with its exact F1 for every feature. Begin with `build_index` and
+`FeatureIndex`; what they answer with is in `records.py`. A new kind of rule is one function in `rules.py`.
+"""
+
+from microtome.features.records import (
+    Breakdown,
+    Card,
+    DocumentFeature,
+    DocumentList,
+    DocumentRow,
+    DocumentView,
+    Histogram,
+    Label,
+    LogitEntry,
+    Logits,
+    Neighbour,
+    Note,
+    Overview,
+    RuleLabel,
+    Search,
+    SearchHit,
+    Statistics,
+    Stratum,
+    Table,
+    TableRow,
+    TextTest,
+    TokenFeature,
+    TokenProfile,
+    TokenStat,
+    TokenView,
+    TurnView,
+    Window,
+)
+
+__all__ = [
+    "Breakdown",
+    "Card",
+    "DocumentFeature",
+    "DocumentList",
+    "DocumentRow",
+    "DocumentView",
+    "Histogram",
+    "Label",
+    "LogitEntry",
+    "Logits",
+    "Neighbour",
+    "Note",
+    "Overview",
+    "RuleLabel",
+    "Search",
+    "SearchHit",
+    "Statistics",
+    "Stratum",
+    "Table",
+    "TableRow",
+    "TextTest",
+    "TokenFeature",
+    "TokenProfile",
+    "TokenStat",
+    "TokenView",
+    "TurnView",
+    "Window",
+]
