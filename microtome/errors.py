@@ -164,3 +164,7 @@ class RequestRefused(MicrotomeError):
 
 class DependencyMissing(MicrotomeError):
     """An optional package is not installed."""
+
+
+class CommandInvalid(MicrotomeError):
+    """A command line has an unknown verb or option, or lacks or misspells a value."""
