@@ -110,6 +110,14 @@ class SiteNotFound(MicrotomeError):
     """A site name does not exist in the model."""
 
 
+class ModelDamaged(MicrotomeError):
+    """A model's file is truncated or cannot be read."""
+
+
+class ChatNotRendered(MicrotomeError):
+    """A conversation cannot be turned into tokens with exact spans by the model's chat template."""
+
+
 class TokenOutOfRange(MicrotomeError):
     """Token ids do not fit the model's vocabulary or the input is empty or too long."""
 

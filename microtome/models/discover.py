@@ -60,12 +60,11 @@ class _Trace:
     copies: dict[nn.Module, Tensor] = field(default_factory=lambda: {})
     """Outputs as they were before anything could add to them in place."""
 
-    def spy(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
+    def note(self, module: nn.Module, *, into: Tensor | None, out: Tensor | None) -> None:
         self.order.append(module)
-        self.ins[module], self.outs[module] = hidden_of(args, kwargs), leading_tensor(out)
-        value = self.outs[module]
-        if value is not None:
-            self.copies[module] = value.clone()
+        self.ins[module], self.outs[module] = into, out
+        if out is not None:
+            self.copies[module] = out.clone()
 
     def norm_eating(self, value: Tensor | None, among: Collection[nn.Module]) -> nn.Module | None:
         """The norm, of those, that reads `value`."""
@@ -94,6 +93,13 @@ def hidden_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor | None
 def is_norm(module: nn.Module) -> bool:
     """Whether a module normalises, by the name of its class."""
     return bool(_NORM.search(type(module).__name__))
+
+
+def embedding_of(hf: PreTrainedModel) -> Tensor:
+    """The token embedding, a row a token id."""
+    weight = hf.get_input_embeddings().weight
+    assert isinstance(weight, Tensor)
+    return weight
 
 
 def discover(hf: PreTrainedModel) -> SiteMap:
@@ -125,9 +131,13 @@ def _blocks(hf: PreTrainedModel, family: str) -> Sequence[nn.Module]:
 
 def _run_traced(hf: PreTrainedModel) -> _Trace:
     trace = _Trace()
-    device, n_vocab = hf.get_input_embeddings().weight.device, hf.get_input_embeddings().weight.shape[0]
-    tokens = torch.tensor([[token % n_vocab for token in _PROBE_TOKENS]], device=device)
-    handles = [module.register_forward_hook(trace.spy, with_kwargs=True) for module in hf.modules()]
+    weight = embedding_of(hf)
+    tokens = torch.tensor([[token % len(weight) for token in _PROBE_TOKENS]], device=weight.device)
+
+    def spy(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:  # noqa: PLR0917  # torch calls it so
+        trace.note(module, into=hidden_of(args, kwargs), out=leading_tensor(out))
+
+    handles = [module.register_forward_hook(spy, with_kwargs=True) for module in hf.modules()]
     try:
         with torch.no_grad():
             hf(input_ids=tokens, use_cache=False)
@@ -148,7 +158,7 @@ def _add_block(places: dict[Site, Place], trace: _Trace, blocks: Sequence[nn.Mod
         missing = "attention" if attention is None else "MLP"
         raise _unsupported(family, f"no {missing} was found in layer {layer}", wanted="blocks of attention and MLP")
     attn_write, mlp_write = _write(trace, attention, parts, before=mlp_reader), _write(trace, mlp_writer, parts, before=None)
-    scale = _check_rule(trace, block, attn_write, mlp_write, where=_Where(family=family, layer=layer, config=hf.config.to_dict()))
+    scale = _check_rule(trace, block, writes=(attn_write, mlp_write), where=_Where(family=family, layer=layer, config=hf.config.to_dict()))
     places |= {
         Site("resid_pre", layer): Place(block, "in"),
         Site("attn_in", layer): Place(attention, "in"),
@@ -186,8 +196,9 @@ class _Where(NamedTuple):
     config: Mapping[str, Any]
 
 
-def _check_rule(trace: _Trace, block: nn.Module, attn: Write, mlp: Write, *, where: _Where) -> float:
+def _check_rule(trace: _Trace, block: nn.Module, *, writes: tuple[Write, Write], where: _Where) -> float:
     """The multiplier s of residual out − residual in = s · (attention write + MLP write), or `ModelUnsupported`."""
+    attn, mlp = writes
     before, after = trace.ins[block], trace.copies.get(block)
     if before is None or after is None or attn.value.numel() != mlp.value.numel():
         raise _unsupported(where.family, f"the writes of layer {where.layer} have no common shape", wanted="residual = sum of parts")

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from microtome.config import canonical_json
 from microtome.errors import ModelUnsupported, SiteNotFound, TokenOutOfRange, nearest
-from microtome.models.discover import discover
+from microtome.models.discover import discover, embedding_of
 from microtome.models.sites import Site
 from microtome.models.tap import Edit, Taps
 from microtome.models.tokens import Tokenizer
@@ -54,7 +54,7 @@ class Model:
     @property
     def n_vocab(self) -> int:
         """Rows of the embedding: ids run from 0 to one less."""
-        return int(self.hf.get_input_embeddings().weight.shape[0])
+        return len(embedding_of(self.hf))
 
     @property
     def max_context(self) -> int:
@@ -64,11 +64,11 @@ class Model:
 
     @property
     def device(self) -> torch.device:
-        return self.hf.get_input_embeddings().weight.device
+        return embedding_of(self.hf).device
 
     @property
     def dtype(self) -> torch.dtype:
-        return self.hf.get_input_embeddings().weight.dtype
+        return embedding_of(self.hf).dtype
 
     @property
     def is_parallel(self) -> bool:

@@ -37,6 +37,38 @@ class _Frame:
     def __post_init__(self) -> None:
         self.mid_layers = {site.layer for site in (*self.read, *self.edit) if site.kind == "resid_mid"}
 
+    def value(self, x: Tensor, site: Site, *, scale: float) -> Tensor:
+        """The activations at a site, from the tensor of the module where it is found."""
+        write = x if scale == 1.0 else x * scale
+        if site.kind != "resid_mid":
+            return write
+        assert site.layer is not None
+        return self.residual[site.layer] + write
+
+    def edited(self, x: Tensor, site: Site, *, scale: float) -> Tensor:
+        """The module's tensor after this tap's edit. Where the site is not that tensor itself, the difference is added: no edit, no bit changed."""
+        value = self.value(x, site, scale=scale)
+        new = self.edit[site](value)
+        if new is None or new is value:
+            return x
+        if new.shape != value.shape:
+            what = f"the edit at {site} changed the shape of the activations."
+            raise ShapeMismatch(what, got=tuple(new.shape), wanted=tuple(value.shape), do="Return a tensor of the shape that was given.")
+        if scale == 1.0 and site.kind != "resid_mid":
+            return new.to(x.dtype)
+        return (x + (new - value) / scale).to(x.dtype)
+
+    def note(self, x: Tensor, site: Site, *, scale: float) -> None:
+        """Keep what this tap wants of a site."""
+        if site.kind == "resid_pre" and site.layer in self.mid_layers:
+            assert site.layer is not None
+            self.residual[site.layer] = x
+        if site in self.read:
+            value = self.value(x, site, scale=scale)
+            self.seen[site] = value.clone() if value.is_inference() else value
+            if not value.is_inference():
+                self.versions[site] = value._version
+
     def is_done(self) -> bool:
         return self.stop and len(self.seen) == len(self.read)
 
@@ -106,47 +138,14 @@ class Taps:
         for site, scale in here:
             for frame in frames:
                 if site in frame.edit:
-                    x = _edited(x, site, scale, frame)
+                    x = frame.edited(x, site, scale=scale)
         for site, scale in here:
             for frame in frames:
-                _note(x, site, scale, frame)
+                frame.note(x, site, scale=scale)
         for frame in frames:
             if frame.is_done():
                 raise StopForward(frame)
         return x
-
-
-def _edited(x: Tensor, site: Site, scale: float, frame: _Frame) -> Tensor:
-    """The module's value after one edit. Where the site is not the value itself the difference is added, so that no edit changes no bit."""
-    value = _value(x, site, scale, frame)
-    new = frame.edit[site](value)
-    if new is None or new is value:
-        return x
-    if new.shape != value.shape:
-        what = f"the edit at {site} changed the shape of the activations."
-        raise ShapeMismatch(what, got=tuple(new.shape), wanted=tuple(value.shape), do="Return a tensor of the shape that was given.")
-    if scale == 1.0 and site.kind != "resid_mid":
-        return new.to(x.dtype)
-    return (x + (new - value) / scale).to(x.dtype)
-
-
-def _note(x: Tensor, site: Site, scale: float, frame: _Frame) -> None:
-    if site.kind == "resid_pre" and site.layer in frame.mid_layers:
-        assert site.layer is not None
-        frame.residual[site.layer] = x
-    if site in frame.read:
-        value = _value(x, site, scale, frame)
-        frame.seen[site] = value.clone() if value.is_inference() else value
-        if not value.is_inference():
-            frame.versions[site] = value._version
-
-
-def _value(x: Tensor, site: Site, scale: float, frame: _Frame) -> Tensor:
-    write = x if scale == 1.0 else x * scale
-    if site.kind != "resid_mid":
-        return write
-    assert site.layer is not None
-    return frame.residual[site.layer] + write
 
 
 def _refuse_overwritten(frame: _Frame) -> None:

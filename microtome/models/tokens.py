@@ -5,6 +5,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from functools import cached_property, lru_cache
+from itertools import accumulate
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
@@ -43,7 +44,7 @@ class Tokenizer:
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """`encode` of many texts at once, which is faster."""
-        if self._specials is not None and any(self._specials.search(text) for text in texts):
+        if any(map(self.spells_special, texts)):
             found: list[Any] = self._literal_backend.encode_batch(list(texts), add_special_tokens=False)
         else:
             found = self._backend.encode_batch(list(texts), add_special_tokens=False)
@@ -52,6 +53,16 @@ class Tokenizer:
     def encode_template(self, text: str) -> list[int]:
         """Ids of a text in which special tokens are meant (the output of a chat template)."""
         return list(self._backend.encode(text, add_special_tokens=False).ids)
+
+    def template_ends(self, text: str) -> list[int]:
+        """For each token of `encode_template(text)`, the offset in the text's UTF-8 bytes at which it ends, by the tokenizer's own account."""
+        ends = [end for _, end in self._backend.encode(text, add_special_tokens=False).offsets]
+        widths = [0, *accumulate(len(char.encode()) for char in text)]
+        return [widths[end] for end in ends]
+
+    def spells_special(self, text: str) -> bool:
+        """Whether a special token's name occurs in the text."""
+        return self._specials is not None and self._specials.search(text) is not None
 
     def token_bytes(self, token: int) -> bytes:
         """The exact bytes that a token stands for; a special token's are its name in UTF-8."""
@@ -82,20 +93,18 @@ class Tokenizer:
     @property
     def bos(self) -> int | None:
         """Id of the beginning-of-sequence token, if there is one."""
-        return self.hf.bos_token_id
+        return _one(self.hf.bos_token_id)
 
     @property
     def eos(self) -> int | None:
         """Id of the end-of-sequence token, if there is one."""
-        return self.hf.eos_token_id
+        return _one(self.hf.eos_token_id)
 
     @property
     def pad(self) -> int:
         """An id to fill padding with: the tokenizer's own, else `eos`, else 0. Masked positions never influence others."""
-        for token in (self.hf.pad_token_id, self.eos):
-            if token is not None:
-                return int(token)
-        return 0
+        pad = _one(self.hf.pad_token_id)
+        return next((token for token in (pad, self.eos) if token is not None), 0)
 
     @cached_property
     def special_ids(self) -> frozenset[int]:
@@ -152,6 +161,10 @@ class Tokenizer:
             return bytes(table[char] for char in piece)
         as_byte = _BYTE_PIECE.fullmatch(piece)
         return bytes([int(as_byte[1], 16)]) if as_byte else piece.replace("▁", " ").encode()
+
+
+def _one(token: object) -> int | None:
+    return token if isinstance(token, int) else None
 
 
 @lru_cache(maxsize=1)
