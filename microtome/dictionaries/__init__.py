@@ -1,0 +1,31 @@
+"""Dictionaries: what activations are made of, as a few active features a token.
+
+Made by `microtome.training`, or read with `load_dictionary(path)`. Begin with `codes = dictionary.encode(x)` and `dictionary.decode(codes)`;
+`dictionary.direction(i)` is what one unit of feature `i` adds to the model. Everything is in the model's own units.
+
+To extend: a nonlinearity is a frozen dataclass under `@NONLINEARITIES.register("name")`; another kind of dictionary is a final subclass of
+`Dictionary` in its own file; a file format is a file in `formats/`. `kernels/reference.py` specifies in plain dense torch what the fast
+kernels compute.
+"""
+
+from microtome.dictionaries.codes import Csr, SparseCodes
+from microtome.dictionaries.controls import MeanDictionary, random_like
+from microtome.dictionaries.dictionary import Dictionary
+from microtome.dictionaries.formats import load_dictionary, read_weights, save
+from microtome.dictionaries.nonlinearity import NONLINEARITIES, Nonlinearity, TopK
+from microtome.dictionaries.sae import SAE
+
+__all__ = [
+    "Dictionary",
+    "SparseCodes",
+    "Csr",
+    "SAE",
+    "TopK",
+    "Nonlinearity",
+    "NONLINEARITIES",
+    "MeanDictionary",
+    "random_like",
+    "load_dictionary",
+    "read_weights",
+    "save",
+]

@@ -1,0 +1,12 @@
+"""Training: from shards to a dictionary, with one loop.
+
+Begin with `train(shards, corpus, config=TrainConfig(site=…), out=…)`. It makes an artifact of kind `dictionary`: `weights.safetensors`,
+`quality.json` (figures on held-out documents beside their controls), `training.json` (the learning-rate search) and `steps.jsonl`.
+Follow it with a callback, which gets a `StepRecord` a step. `measure_quality` measures any dictionary.
+"""
+
+from microtome.training.config import TrainConfig
+from microtome.training.loop import train
+from microtome.training.records import Callback, LrTrial, Quality, StepRecord, Trained
+
+__all__ = ["TrainConfig", "train", "Trained", "StepRecord", "Callback", "LrTrial", "Quality"]

@@ -1,0 +1,91 @@
+"""What training reports: a record a step, and the result."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from microtome.dictionaries import SAE
+from microtome.stats import Result
+from microtome.training.config import TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepRecord:
+    """One step of one learning rate."""
+
+    phase: Literal["search", "train"]
+    step: int
+    """Steps done, this one included."""
+    steps: int
+    """Steps of this phase."""
+    tokens: int
+    """Tokens seen in this phase."""
+    lr: float
+    """Learning rate of this step."""
+    peak_lr: float
+    """What the schedule rises to: names the run during a search."""
+    loss: float
+    """Mean squared error in scaled units, revival loss not included."""
+    fvu: float
+    """Fraction of variance unexplained on this batch."""
+    l0: float
+    """Mean active features a token."""
+    dead: int
+    """Features counted as dead before this step."""
+    aux_loss: float
+    """Revival loss before its coefficient; 0 when nothing is dead."""
+
+
+class Callback(Protocol):
+    """Called after every step."""
+
+    def __call__(self, record: StepRecord) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class LrTrial:
+    """One learning rate of the search."""
+
+    lr: float
+    dev_fvu: float | None
+    """Fraction of variance unexplained on the dev split after `lr_search_tokens`; None when it diverged."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quality:
+    """Figures on documents held out from training (the test split), each beside the controls `random` and `mean`."""
+
+    fvu: Result
+    l0: Result
+    dead_share: Result
+    ce_recovered: Result | None
+    """None when no model was given."""
+    density_edges: tuple[float, ...]
+    """Borders of the bins of `density_counts`, log10 of the share of tokens on which a feature is active."""
+    density_counts: tuple[int, ...]
+    """Features in each bin; features that were never active are in `never_active` instead."""
+    never_active: int
+    tokens: int
+    """Held-out tokens measured."""
+    documents: int
+    split: str
+    model: str
+    """Reference of the model, with its quantisation where it has one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """A finished training run."""
+
+    dictionary: SAE
+    path: Path
+    """The artifact."""
+    id: str
+    config: TrainConfig
+    lr: float
+    """The peak learning rate that trained."""
+    lr_trials: tuple[LrTrial, ...]
+    """Empty when the rate was given."""
+    quality: Quality
+    history: tuple[dict[str, Any], ...]
+    """The rows of `steps.jsonl`: one `StepRecord` each, as logged."""
