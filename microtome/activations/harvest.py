@@ -1,0 +1,222 @@
+"""Harvest: model × corpus × sites → shards.
+
+Contexts of a shard are sorted by length and run in batches of like length, so that next to nothing is padding; the forward ends after the
+last wanted site and computes no logits. Which contexts share a batch depends on the corpus and the config alone, so an interrupted harvest,
+run again, writes the same bytes. A finished shard is never redone.
+"""
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors.torch import save_file
+
+from microtome.activations.corpus import Corpus
+from microtome.activations.shards import Shards, shard_name
+from microtome.artifacts import Draft, existing
+from microtome.devices import pick_dtype
+from microtome.errors import ActivationsNotFinite, ConfigError, ShapeMismatch
+from microtome.models import Model, Site
+from microtome.progress import Progress, Throttled
+from microtome.shapes import Float, Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class HarvestConfig:
+    """Where activations are read and how they are stored."""
+
+    sites: tuple[Site, ...]
+    dtype: str = "bfloat16"
+    """Storage type: bfloat16, float16 or float32. A value that does not fit stops the harvest."""
+    compute: Literal["model", "bfloat16"] = "model"
+    """`bfloat16` runs matrix products under autocast: faster where the processor has such units, less exact everywhere."""
+    batch_tokens: int = 2048
+    """Tokens a forward, padding included."""
+    shard_tokens: int = 65_536
+    """A shard ends with the first document that brings it to this many tokens; what a kill can lose."""
+
+    def __post_init__(self) -> None:
+        if not self.sites or len(set(self.sites)) != len(self.sites):
+            got = ", ".join(map(str, self.sites)) or "none"
+            raise ConfigError("HarvestConfig.sites has an unfit value.", got=got, wanted="one or more distinct sites", do="Correct it.")
+        pick_dtype(self.dtype)
+        for name in ("batch_tokens", "shard_tokens"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"HarvestConfig.{name} has an unfit value.", got=getattr(self, name), wanted="1 or more", do="Correct it.")
+
+
+def harvest(model: Model, corpus: Corpus, *, config: HarvestConfig, out: str | Path, progress: Progress | None = None) -> Shards:
+    """Store the activations of every token of `corpus` at `config.sites` in the artifact `out`; resumes what was interrupted.
+
+    Raises `ShapeMismatch` (the corpus has another tokenizer or longer contexts than the model), `SiteNotFound`, `ActivationsNotFinite`,
+    `WorkspaceBusy`, `ArtifactConflict` and `DiskFull`; what is finished stays.
+    """
+    _check_fit(model, corpus)
+    for site in config.sites:
+        model.site(site)
+    inputs = {"corpus": corpus.id, "model": model.fingerprint}
+    done = existing(out, "shards", config=config, inputs=inputs)
+    if done is not None:
+        return Shards(done)
+    report = Throttled(progress)
+    with Draft.open(out, "shards", config=config, inputs=inputs) as draft:
+        ranges = shard_ranges(corpus, config.shard_tokens)
+        with _Writer(draft) as writer:
+            for number, (start, end) in enumerate(ranges):
+                if not draft.has(shard_name(number)):
+                    writer.put(shard_name(number), _shard(model, corpus, config=config, span=(start, end), report=report))
+                report("harvest", end, corpus.n_tokens, unit="tokens")
+        return Shards(draft.finish(summary=_summary(draft, model, config, ranges)))
+
+
+def shard_ranges(corpus: Corpus, shard_tokens: int) -> list[tuple[int, int]]:
+    """Consecutive ranges of whole documents, each ended by the first document that brings it to `shard_tokens`."""
+    ranges: list[tuple[int, int]] = []
+    start = 0
+    for end in corpus.doc_start[1:].tolist():
+        if end - start >= shard_tokens or end == corpus.n_tokens:
+            ranges.append((start, end))
+            start = end
+    return ranges
+
+
+def context_batches(corpus: Corpus, *, span: tuple[int, int], batch_tokens: int) -> Iterator[npt.NDArray[np.int64]]:
+    """The contexts inside `span`, longest first, in groups whose count × longest is at most `batch_tokens` (one context at least)."""
+    first, last = np.searchsorted(corpus.context_start, span)
+    lengths = np.diff(corpus.context_start[first : last + 1])
+    order = np.argsort(-lengths, kind="stable")
+    at = 0
+    while at < len(order):
+        count = max(1, batch_tokens // int(lengths[order[at]]))
+        yield order[at : at + count] + first
+        at += count
+
+
+def _shard(model: Model, corpus: Corpus, *, config: HarvestConfig, span: tuple[int, int], report: Throttled) -> dict[str, Tensor]:
+    start, end = span
+    dtype = pick_dtype(config.dtype)
+    stored = {site: torch.empty(end - start, model.width(site), dtype=dtype) for site in config.sites}
+    norms = {site: torch.empty(end - start) for site in config.sites}
+    done = start
+    for contexts in context_batches(corpus, span=span, batch_tokens=config.batch_tokens):
+        starts, ends = corpus.context_start[contexts], corpus.context_start[contexts + 1]
+        values = _capture(model, corpus, config=config, starts=starts, ends=ends)
+        for site, padded in values.items():
+            for row, (low, high) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
+                stored[site][low - start : high - start] = padded[row, : high - low]
+                norms[site][low - start : high - start] = torch.linalg.vector_norm(padded[row, : high - low], dim=-1, dtype=torch.float32)
+        done += int((ends - starts).sum())
+        report("harvest", min(done, end), corpus.n_tokens, unit="tokens")
+    for site in config.sites:
+        _check_finite(stored[site], norms[site], site=site, corpus=corpus, start=start)
+    keep = torch.from_numpy(corpus.keep[start:end].copy())
+    for site in config.sites:
+        keep &= ~_sinks(norms[site], keep, corpus.config.sink_norm_ratio)
+    return {**{str(site): x for site, x in stored.items()}, "keep": keep}
+
+
+def _capture(
+    model: Model, corpus: Corpus, *, config: HarvestConfig, starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]
+) -> dict[Site, Float[Tensor, "batch pos d"]]:
+    """Run contexts, padded on the right; causal attention lets no real token see the padding."""
+    tokens = torch.zeros(len(starts), int((ends - starts).max()), dtype=torch.int64)
+    mask = torch.zeros_like(tokens, dtype=torch.bool)
+    for row, (low, high) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
+        tokens[row, : high - low] = torch.from_numpy(corpus.tokens[low:high])
+        mask[row, : high - low] = True
+    low_precision = config.compute == "bfloat16"
+    with torch.inference_mode(), torch.autocast(model.device.type, torch.bfloat16) if low_precision else nullcontext():
+        captured = model.capture(tokens, config.sites, mask=mask)
+    return {site: x.cpu() for site, x in captured.items()}
+
+
+def _sinks(norms: Tensor, counted: Tensor, ratio: float | None) -> Tensor:
+    """True where a norm exceeds `ratio` × the median norm of the shard's counted tokens."""
+    if ratio is None or not bool(counted.any()):
+        return torch.zeros_like(counted)
+    return norms > ratio * norms[counted].median()
+
+
+def _check_finite(x: Tensor, norms: Tensor, *, site: Site, corpus: Corpus, start: int) -> None:
+    if bool(torch.isfinite(norms).all()) and x.dtype != torch.float16:
+        return
+    broken = (~torch.isfinite(x)).any(-1)
+    if not bool(broken.any()):
+        return
+    position = start + int(broken.nonzero()[0])
+    doc = int(corpus.doc_of([position])[0])
+    within = position - corpus.span(doc).start
+    value = x[position - start][~torch.isfinite(x[position - start])][0].item()
+    what = f"the activation at {site} of document {doc} ({corpus.title(doc)}), token {within} (id {corpus.tokens[position]}), is not finite."
+    dtype = str(x.dtype).removeprefix("torch.")
+    got = f"{value} at {site}: layer {'–' if site.layer is None else site.layer}, document {doc}, token {within}"
+    overflow = x.dtype == torch.float16 and bool(torch.isfinite(norms[position - start]))
+    do = "Store as bfloat16 or float32." if overflow else "Load the model in float32, leave that document out, or check the weights."
+    raise ActivationsNotFinite(what, got=got, wanted=f"finite values that fit {dtype}", do=do)
+
+
+def _summary(draft: Draft, model: Model, config: HarvestConfig, ranges: list[tuple[int, int]]) -> dict[str, Any]:
+    kept = 0
+    from safetensors import safe_open
+
+    for number in range(len(ranges)):
+        with safe_open(draft.path / shard_name(number), framework="pt") as tensors:
+            kept += int(tensors.get_tensor("keep").sum())
+    return {
+        "model": model.ref,
+        "quantised": model.quantised,
+        "widths": {str(site): model.width(site) for site in config.sites},
+        "dtype": config.dtype,
+        "ranges": [list(span) for span in ranges],
+        "tokens": ranges[-1][1],
+        "kept": kept,
+    }
+
+
+def _check_fit(model: Model, corpus: Corpus) -> None:
+    if corpus.tokenizer_fingerprint != model.tokenizer.fingerprint:
+        do = f"Build the corpus again with the tokenizer of {model.ref}."
+        what = f"the corpus {corpus.path.name} was made with another tokenizer than {model.ref}'s."
+        raise ShapeMismatch(what, got=corpus.tokenizer_fingerprint, wanted=model.tokenizer.fingerprint, do=do)
+    longest = int(np.diff(corpus.context_start).max())
+    if longest > model.max_context:
+        do = "Build the corpus with a smaller context_length."
+        raise ShapeMismatch("the corpus' contexts are longer than the model's.", got=longest, wanted=f"at most {model.max_context}", do=do)
+
+
+class _Writer:
+    """Writes shards one behind the other in a thread, while the next is computed; at most one waits."""
+
+    def __init__(self, draft: Draft) -> None:
+        self._draft = draft
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="shard-writer")
+        self._pending: Future[None] | None = None
+
+    def __enter__(self) -> "_Writer":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        try:
+            if kind is None:
+                self._wait()
+        finally:
+            self._pool.shutdown(wait=True)
+
+    def put(self, name: str, tensors: dict[str, Tensor]) -> None:
+        self._wait()
+        self._pending = self._pool.submit(self._write, name, tensors)
+
+    def _wait(self) -> None:
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
+
+    def _write(self, name: str, tensors: dict[str, Tensor]) -> None:
+        with self._draft.place(name) as temporary:
+            save_file(tensors, temporary)

@@ -1,0 +1,121 @@
+"""Shards: activations on disk, one row a token, in the order of the corpus.
+
+`shard-00000.safetensors` … each hold a consecutive range of global token positions that begins and ends on document borders: for every site
+a tensor of its name `[tokens, d]` in the storage type, and `keep` bool `[tokens]`. A token that is not kept (special, template, attention
+sink, by the corpus' declared policy) is stored too, so that every position has its row, but is left out of training and statistics.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import safe_open
+
+from microtome.artifacts import Artifact
+from microtome.errors import SiteNotFound, nearest
+from microtome.models import Site
+from microtome.shapes import Bool, Float, Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardBlock:
+    """The rows of one site in one shard, memory-mapped; do not write into them."""
+
+    start: int
+    """Global token position of row 0."""
+    x: Float[Tensor, "n d"]
+    """Activations in the storage type."""
+    keep: Bool[Tensor, "n"]
+    """False for tokens that training and statistics leave out."""
+
+
+@final
+class Shards:
+    """Finished activations, opened for reading. Make them with `harvest` or, from a matrix, with `shards_from_matrix`."""
+
+    def __init__(self, artifact: Artifact) -> None:
+        self._artifact = artifact
+        summary: Mapping[str, Any] = artifact.manifest.summary
+        self.sites: tuple[Site, ...] = tuple(Site.parse(name) for name in summary["widths"])
+        self._widths: dict[str, int] = dict(summary["widths"])
+        self.ranges: list[tuple[int, int]] = [(int(start), int(end)) for start, end in summary["ranges"]]
+        """Half-open ranges of global token positions, one a shard."""
+        self.n_tokens: int = summary["tokens"]
+        self.n_kept: int = summary["kept"]
+        """Tokens that training and statistics use."""
+
+    @classmethod
+    def open(cls, path: str | Path) -> "Shards":
+        """Open the shards artifact at `path`; raises `ArtifactMissing`, `ArtifactForeign` or `ArtifactDamaged`."""
+        return cls(Artifact.open(path, "shards"))
+
+    @property
+    def id(self) -> str:
+        return self._artifact.id
+
+    @property
+    def path(self) -> Path:
+        return self._artifact.path
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        return dict(self._artifact.manifest.summary)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The `HarvestConfig` it was made with, as JSON-ready values."""
+        return dict(self._artifact.manifest.config)
+
+    @property
+    def corpus_id(self) -> str:
+        return self._artifact.manifest.inputs["corpus"]
+
+    @property
+    def model_fingerprint(self) -> str:
+        return self._artifact.manifest.inputs["model"]
+
+    @property
+    def model_ref(self) -> str:
+        """The reference that `microtome.models.load` took, e.g. `demo`."""
+        return self._artifact.manifest.summary["model"]
+
+    @property
+    def quantised(self) -> str | None:
+        """The model's quantisation (`Q4_1`), to be shown beside its figures; None when it has none."""
+        return self._artifact.manifest.summary["quantised"]
+
+    def site(self, name: "str | Site") -> Site:
+        """The harvested site of that name; `SiteNotFound` names the nearest."""
+        names = list(self._widths)
+        if str(name) not in names:
+            what = f'the shards {self.path.name} do not hold the site "{name}".'
+            raise SiteNotFound(what, got=name, wanted=", ".join(names), do=nearest(str(name), names))
+        return Site.parse(str(name))
+
+    def width(self, site: "str | Site") -> int:
+        """Length of a site's rows."""
+        return self._widths[str(self.site(site))]
+
+    def block(self, shard: int, site: "str | Site") -> ShardBlock:
+        """One site's rows of one shard; the file's hash is checked the first time."""
+        name = str(self.site(site))
+        with safe_open(self._artifact.file(shard_name(shard)), framework="pt") as tensors:
+            return ShardBlock(start=self.ranges[shard][0], x=tensors.get_tensor(name), keep=tensors.get_tensor("keep"))
+
+    @cached_property
+    def keep(self) -> npt.NDArray[np.bool_]:
+        """`keep` of all tokens in order, [n_tokens]."""
+        parts: list[npt.NDArray[np.bool_]] = []
+        for shard in range(len(self.ranges)):
+            with safe_open(self._artifact.file(shard_name(shard)), framework="pt") as tensors:
+                parts.append(tensors.get_tensor("keep").numpy().copy())
+        return np.concatenate(parts)
+
+
+def shard_name(shard: int) -> str:
+    """`shard-00000.safetensors`, …"""
+    return f"shard-{shard:05d}.safetensors"
