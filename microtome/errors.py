@@ -170,6 +170,10 @@ class RequestRefused(MicrotomeError):
     """A web request came from another host or origin, or lacks the header that writes need."""
 
 
+class PageNotFound(MicrotomeError):
+    """A web address leads nowhere."""
+
+
 class DependencyMissing(MicrotomeError):
     """An optional package is not installed."""
 
