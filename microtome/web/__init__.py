@@ -1,0 +1,13 @@
+"""The workbench: a local server over a workspace, and pages that show what the feature index answers.
+
+Made from a workspace with at least one index. Begin with `serve(workspace)`, or `create_app(workspace)` for an ASGI application. The server
+computes nothing: a route is one call of `microtome.features`, a page is one ES module in `static/pages/` that shows the route's JSON, and
+its pieces are one module a panel in `static/panels/`. To add a page: a route in `api.py`, its path in `app.PAGES`, a module in
+`static/pages/` and a line in `static/main.js`.
+"""
+
+from microtome.web.app import create_app
+from microtome.web.model_desk import ModelDesk, ModelLoader, ModelState
+from microtome.web.server import serve
+
+__all__ = ["ModelDesk", "ModelLoader", "ModelState", "create_app", "serve"]

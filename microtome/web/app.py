@@ -1,0 +1,72 @@
+"""The application: guarded routes, pages, and errors in four parts."""
+
+from collections.abc import Iterable
+from http import HTTPStatus
+from pathlib import Path
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import FileResponse, Response
+from starlette.staticfiles import StaticFiles
+
+from microtome.errors import MicrotomeError, PageNotFound, QueryInvalid
+from microtome.web.api import api_routes
+from microtome.web.guard import Guard
+from microtome.web.model_desk import ModelDesk, ModelLoader
+from microtome.web.replies import error_reply, reply
+from microtome.web.shelf import Shelf
+
+STATIC = Path(__file__).parent / "static"
+PAGES = ("/", "/s/{name}", "/s/{name}/features", "/s/{name}/search", "/s/{name}/f/{feature}", "/s/{name}/documents", "/s/{name}/d/{doc}")
+
+
+def create_app(workspace: Path, *, model_loader: ModelLoader | None = None, token: str | None = None, hosts: Iterable[str] = ()) -> FastAPI:
+    """The workbench over one workspace.
+
+    `model_loader` loads a model reference (for the text boxes; `microtome.models.load` unless given), `token` must be shown by every request
+    when set, `hosts` are names allowed in the Host header beside the loopback ones.
+    """
+    app = FastAPI(title="microtome", docs_url=None, redoc_url=None, openapi_url="/api/openapi.json")
+    app.add_middleware(Guard, token=token, hosts=tuple(hosts))
+    app.include_router(api_routes(Shelf(workspace), ModelDesk(model_loader)))
+    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+
+    def page() -> Response:
+        return FileResponse(STATIC / "index.html", media_type="text/html", headers={"cache-control": "no-cache"})
+
+    for path in PAGES:
+        app.add_api_route(path, page, methods=["GET"], include_in_schema=False)
+
+    @app.get("/favicon.ico", include_in_schema=False)
+    def favicon() -> Response:
+        return FileResponse(STATIC / "icon.svg", media_type="image/svg+xml")
+
+    _add_error_replies(app)
+    return app
+
+
+def _add_error_replies(app: FastAPI) -> None:
+    @app.exception_handler(MicrotomeError)
+    async def known(request: Request, error: MicrotomeError) -> Response:
+        return error_reply(request, error)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        where = " → ".join(str(part) for part in first["loc"][1:]) or str(first["loc"][0])
+        what = f"the request's {where} cannot be used."
+        return error_reply(request, QueryInvalid(what, got=_short(first.get("input")), wanted=first["msg"], do="Correct the address or the text."))
+
+    @app.exception_handler(HTTPException)
+    async def http(request: Request, error: HTTPException) -> Response:
+        if error.status_code == HTTPStatus.NOT_FOUND and not request.url.path.startswith(("/api", "/static")):
+            return FileResponse(STATIC / "index.html", status_code=404, media_type="text/html")
+        do = "Begin at the first page, /, or at /api."
+        missing = PageNotFound("there is nothing at this address.", got=f"{request.method} {request.url.path}", wanted="a page's address", do=do)
+        return reply(request, missing.to_json(), status=error.status_code)
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 120 else text[:119] + "…"

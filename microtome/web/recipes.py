@@ -1,0 +1,41 @@
+"""The lines under every page that give the same from Python and from the shell."""
+
+import json
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+def recipe(workspace: Path, index: str, call: str, *, shell: str) -> dict[str, str]:
+    """`call` is what to do with `index` in Python; `shell` is a whole command line."""
+    lines = ["from microtome.artifacts import Workspace", "from microtome.features import FeatureIndex"]
+    if "model" in call:
+        lines.append("from microtome.models import load")
+    lines += ["", f"workspace = Workspace({str(workspace)!r})", f'index = FeatureIndex.open(workspace.find("index", {index!r}), workspace)']
+    if "model" in call:
+        lines.append('model = load(index.overview().sources["model"])')
+    return {"python": "\n".join([*lines, call]), "shell": shell}
+
+
+def call_of(method: str, *values: Any, **options: Any) -> str:
+    """`index.method(values, option=…)` as Python text, options that are None left out; `...` among the values stands for the model."""
+    arguments = ["model" if value is ... else repr(value) for value in values]
+    arguments += [f"{name}={value!r}" for name, value in options.items() if value is not None]
+    return f"index.{method}({', '.join(arguments)})"
+
+
+def show_line(workspace: Path, *values: object, text: str | None = None) -> str:
+    """The `microtome show` command line."""
+    words = ["microtome", "show", *map(str, values)]
+    if text is not None:
+        words += ["--text", text]
+    return shlex.join([*words, "--workspace", str(workspace), "--json"])
+
+
+def curl_line(base: str, path: str, *, body: Mapping[str, Any] | None = None) -> str:
+    """The request itself, for pages that have no command of their own."""
+    words = ["curl", "-s", base.rstrip("/") + path]
+    if body is not None:
+        words += ["-H", "X-Microtome: 1", "-H", "Content-Type: application/json", "-d", json.dumps(body, ensure_ascii=False)]
+    return shlex.join(words)
