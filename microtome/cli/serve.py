@@ -1,0 +1,43 @@
+"""`microtome serve`: the workbench in the browser."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from microtome.cli.session import DEFAULT_WORKSPACE
+from microtome.errors import ArtifactMissing
+
+
+def serve(
+    workspace: Annotated[Path, Parameter(env_var="MICROTOME_WORKSPACE")] = DEFAULT_WORKSPACE,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8765,
+    browser: Annotated[bool, Parameter(negative="--no-browser")] = True,
+) -> None:
+    """Serve a workspace as web pages on this machine. Nothing is sent anywhere else; Ctrl-C ends it.
+
+    Examples:
+
+        microtome serve microtome-demo
+
+        microtome serve microtome-workspace --port 9000 --no-browser
+
+    Parameters
+    ----------
+    workspace
+        Folder of artifacts.
+    host
+        Address to listen on; anything but this machine's own needs the token that is printed.
+    port
+        Port to listen on.
+    browser
+        Open the page in the browser; --no-browser does not.
+    """
+    if not workspace.is_dir():
+        do = "Give the folder that your artifacts are in, or make one with `microtome demo`."
+        raise ArtifactMissing(f"there is no workspace at {workspace}.", got="no such folder", wanted="a folder of artifacts", do=do)
+    from microtome.web import serve as run_server
+
+    run_server(workspace, host=host, port=port, open_browser=browser)

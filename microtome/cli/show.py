@@ -1,0 +1,118 @@
+"""`microtome show`: look at a workspace, an artifact or a feature in the terminal."""
+
+from pathlib import Path
+
+from rich.table import Table
+from rich.text import Text
+
+from microtome.artifacts import FOLDERS, KINDS, MANIFEST, Artifact, Manifest, read_manifest
+from microtome.cli.cards import card_view, search_view
+from microtome.cli.index import overview_table
+from microtome.cli.session import Common, Session
+from microtome.cli.words import size
+from microtome.config import canonical_json
+from microtome.errors import ArtifactMissing
+
+
+def show(
+    what: str | None = None,
+    feature: int | None = None,
+    *,
+    text: str | None = None,
+    limit: int = 12,
+    common: Common = Common(),  # noqa: B008  frozen
+) -> None:
+    """Show a workspace, an artifact, an index or one feature.
+
+    Examples:
+
+    What the workspace holds, then an index at a glance:
+
+        microtome show
+
+        microtome show wiki
+
+    The card of feature 1234; the features that a text makes fire (runs the model):
+
+        microtome show wiki 1234
+
+        microtome show wiki --text "The ship sailed to Antarctica."
+
+    What an artifact was made from, with every file checked against its hash:
+
+        microtome show microtome-workspace/dictionaries/wiki
+
+    Parameters
+    ----------
+    what
+        Name of an index, or the path of any artifact; the whole workspace unless given.
+    feature
+        Number of a feature of the index.
+    text
+        Rank the features of the index by how they respond to this text.
+    limit
+        How many examples or features to show.
+    """
+    with Session(common) as session:
+        if what is None and feature is None and text is None:
+            return _workspace(session)
+        path = Path(what) if what is not None else None
+        if path is not None and (path / MANIFEST).is_file() and feature is None and text is None:
+            return _artifact(session, path)
+        return _index(session, session.find("index", what), feature=feature, text=text, limit=limit)
+
+
+def _index(session: Session, path: Path, *, feature: int | None, text: str | None, limit: int) -> None:
+    from microtome.features import FeatureIndex
+    from microtome.models import load
+
+    index = FeatureIndex.open(path, session.workspace)
+    if text is not None:
+        with session.step("load model"):
+            model = load(index.overview().sources["model"], progress=session.progress)
+        with session.step("search"):
+            search = index.search(model, text, limit=limit)
+        session.result({"search": search}, search_view(search))
+    elif feature is not None:
+        card = index.card(feature)
+        session.result({"card": card}, card_view(card, examples=limit))
+    else:
+        overview = index.overview()
+        session.result({"overview": overview}, overview_table(overview))
+
+
+def _artifact(session: Session, path: Path) -> None:
+    manifest = read_manifest(path)
+    Artifact.open(path, manifest.kind, formats=(manifest.format,)).verify()
+    table = Table(title=f"{manifest.kind} {path.name}, id {manifest.id}: all {len(manifest.files)} files match their hashes", title_justify="left")
+    table.add_column("part")
+    table.add_column("value")
+    parts = {"config": manifest.config, "inputs": manifest.inputs, "summary": manifest.summary, "packages": manifest.packages}
+    for part, values in parts.items():
+        for key, value in values.items():
+            table.add_row(part, Text(f"{key} = {canonical_json(value)[:200]}"))
+    table.add_row("files", size(_bytes(manifest)))
+    session.result({"path": str(path), "id": manifest.id, "manifest": manifest}, table)
+
+
+def _workspace(session: Session) -> None:
+    workspace = session.workspace
+    table = Table(title=f"workspace {workspace.path}", title_justify="left")
+    for heading in ("kind", "name", "id", "size", "made from"):
+        table.add_column(heading)
+    rows: list[dict[str, object]] = []
+    manifests = {(kind, name): read_manifest(workspace.place(kind, name)) for kind in KINDS for name in workspace.names(kind)}
+    names = {manifest.id: f"{FOLDERS[kind]}/{name}" for (kind, name), manifest in manifests.items()}
+    for (kind, name), manifest in manifests.items():
+        made_from = {role: names.get(id, id) for role, id in manifest.inputs.items()}
+        row = {"kind": kind, "name": name, "id": manifest.id, "bytes": _bytes(manifest), "inputs": made_from, "summary": manifest.summary}
+        rows.append(row)
+        table.add_row(kind, name, manifest.id, size(_bytes(manifest)), ", ".join(f"{role} {origin}" for role, origin in made_from.items()))
+    if not rows:
+        do = "Make the first with `microtome harvest demo --corpus wiki --site L15.resid_post`, or all of them with `microtome demo`."
+        raise ArtifactMissing(f"there are no artifacts in {workspace.path}.", got="an empty workspace", wanted="at least one artifact", do=do)
+    session.result({"workspace": str(workspace.path), "artifacts": rows}, table)
+
+
+def _bytes(manifest: Manifest) -> int:
+    return sum(int(facts["bytes"]) for facts in manifest.files.values())
