@@ -1,10 +1,43 @@
-"""Access to language models: load one, name its insides, read and change them."""
+"""Access to language models: load one, name its insides, read and change them.
+
+Begin with `load("demo")` (or a hub name, a folder, a GGUF file; `tiny("llama")` needs nothing at all) and
+
+    model = load("demo")
+    site = model.site("L15.resid_post")
+    tokens = torch.tensor([model.tokenizer.encode("The cat sat on the mat")])
+    activations = model.capture(tokens, [site])[site]            # stops after layer 15
+    with model.tap(edit={site: lambda x: 0 * x}) as seen: ...    # reads and edits, nestable, thread-safe
+
+A model stays plain Hugging Face modules (`model.hf`); its sites are found by following tensors, so a new family needs no code here as long
+as residual = sum of parts holds in it. To be sure of one, run `selfcheck(model)` or `microtome check MODEL`.
+"""
 
 from microtome.models.chat import Rendered, TurnSpan, render
+from microtome.models.load import load
 from microtome.models.model import Model
+from microtome.models.reference import ModelRef, parse_ref
+from microtome.models.selfcheck import CheckReport, CheckRow, selfcheck
 from microtome.models.sites import KINDS, Site
 from microtome.models.tap import Edit
 from microtome.models.tiny import TINY_FAMILIES, tiny, tiny_tokenizer
 from microtome.models.tokens import Tokenizer
 
-__all__ = ["KINDS", "TINY_FAMILIES", "Edit", "Model", "Rendered", "Site", "Tokenizer", "TurnSpan", "render", "tiny", "tiny_tokenizer"]
+__all__ = [
+    "load",
+    "Model",
+    "ModelRef",
+    "parse_ref",
+    "Site",
+    "KINDS",
+    "Edit",
+    "Tokenizer",
+    "render",
+    "Rendered",
+    "TurnSpan",
+    "selfcheck",
+    "CheckReport",
+    "CheckRow",
+    "tiny",
+    "tiny_tokenizer",
+    "TINY_FAMILIES",
+]

@@ -33,7 +33,15 @@ _EXTRA: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-def tiny(family: str, *, seed: int = 0, n_layers: int = 3, d_model: int = 32, dtype: torch.dtype = torch.float32) -> Model:
+def tiny(
+    family: str,
+    *,
+    seed: int = 0,
+    n_layers: int = 3,
+    d_model: int = 32,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> Model:
     """A random model of a family (`TINY_FAMILIES`) with 4 heads, a context of 128 tokens and a byte-level tokenizer.
 
     The same arguments give the same weights. Gains and biases are moved off their trivial start, so that a test that forgets one fails.
@@ -47,7 +55,7 @@ def tiny(family: str, *, seed: int = 0, n_layers: int = 3, d_model: int = 32, dt
         hf = AutoModelForCausalLM.from_config(_config(family, len(tokenizer), n_layers=n_layers, d_model=d_model), dtype=torch.float32)
         for parameter in hf.parameters():
             parameter.data += 0.05 * torch.randn_like(parameter)
-    return Model(hf.to(dtype).eval().requires_grad_(False), tokenizer, ref=f"tiny:{family}@{seed}")
+    return Model(hf.to(device=device, dtype=dtype).eval().requires_grad_(False), tokenizer, ref=f"tiny:{family}@{seed}")
 
 
 @cache

@@ -1,0 +1,73 @@
+"""Loads a model by its reference."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub.errors import HFValidationError
+from safetensors import SafetensorError
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from microtome.devices import pick_device, pick_dtype
+from microtome.errors import MicrotomeError, ModelDamaged, ModelNotFound, ModelUnsupported, nearest
+from microtome.models.gguf import converted, demo_folder, facts_of, quiet_transformers
+from microtome.models.model import Model
+from microtome.models.reference import KINDS_OF_REFERENCE, ModelRef, parse_ref
+from microtome.models.selfcheck import selfcheck as check_model
+from microtome.models.tiny import tiny
+from microtome.models.tokens import Tokenizer
+from microtome.progress import Progress
+
+
+def load(ref: str | ModelRef, *, device: str = "auto", dtype: str = "float32", selfcheck: bool = True, progress: Progress | None = None) -> Model:
+    """The model that `ref` names, ready to tap; see `microtome.models.reference` for what a reference can be.
+
+    With `selfcheck` its sites are proved to mean what they say (three short forwards); `SelfCheckFailed` tells which does not. Raises
+    `ModelNotFound`, `ModelDamaged`, `ModelUnsupported`, and `CarrierUnavailable` when the demo model cannot be downloaded.
+    """
+    reference = parse_ref(ref) if isinstance(ref, str) else ref
+    kind, target = pick_dtype(dtype), pick_device(device)
+    if reference.kind == "tiny":
+        model = tiny(reference.name, seed=int(reference.revision or 0), dtype=kind, device=target)
+    else:
+        model = _pretrained(reference, kind, device=target, progress=progress)
+    if selfcheck:
+        check_model(model, thorough=False).raise_if_failed()
+    return model
+
+
+def _pretrained(reference: ModelRef, dtype: torch.dtype, *, device: torch.device, progress: Progress | None) -> Model:
+    source, quantised = reference.name, None
+    if reference.kind in ("demo", "gguf"):
+        folder = demo_folder(progress=progress) if reference.kind == "demo" else converted(Path(reference.name).expanduser(), progress=progress)
+        source, quantised = str(folder), facts_of(folder).get("quantised")
+    elif reference.kind == "folder":
+        source = str(Path(reference.name).expanduser())
+    revision = {"revision": reference.revision} if reference.kind == "hub" and reference.revision else {}
+    try:
+        with quiet_transformers():
+            tokenizer: Any = AutoTokenizer.from_pretrained(source, **revision)
+            hf: Any = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **revision)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise _named(error, reference) from error
+    return Model(hf.eval().requires_grad_(False).to(device), Tokenizer(tokenizer), ref=str(reference), quantised=quantised)
+
+
+def _named(error: Exception, reference: ModelRef) -> MicrotomeError:
+    """The error of ours that one of transformers means."""
+    said = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:300]
+    if isinstance(error, SafetensorError) or "size mismatch" in str(error):
+        do = "Download or copy the model again."
+        return ModelDamaged(f"the weights of {reference} are truncated or damaged.", got=said, wanted="whole safetensors files", do=do)
+    if isinstance(error, OSError | HFValidationError):
+        do = nearest(reference.name, ["demo", *_cached_names()]) if reference.kind == "hub" else "Give a folder with config.json and safetensors."
+        return ModelNotFound(f'there is no model "{reference}" that can be loaded.', got=said, wanted=KINDS_OF_REFERENCE, do=do)
+    do = "Use a causal language model whose code is part of transformers; no code is loaded from models."
+    return ModelUnsupported(f"{reference} cannot be loaded as a causal language model.", got=said, wanted="a known architecture", do=do)
+
+
+def _cached_names() -> list[str]:
+    """Hub models that are on this machine."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    return sorted(entry.name.removeprefix("models--").replace("--", "/") for entry in Path(HF_HUB_CACHE).glob("models--*"))
