@@ -11,7 +11,7 @@ import json
 import shutil
 import struct
 import tempfile
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,14 @@ from typing import Any
 import gguf
 import torch
 from tokenizers import pre_tokenizers
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, modeling_gguf_pytorch_utils
 from transformers.utils import logging as hf_logging
 
 from microtome.artifacts import disk_full_named
 from microtome.carriers import CARRIERS, open_member
 from microtome.devices import cache_dir
 from microtome.errors import ModelDamaged, ModelUnsupported
-from microtome.progress import Progress
+from microtome.progress import Progress, Throttled
 
 FACTS = "microtome.json"
 _FORMAT = 1
@@ -91,31 +91,25 @@ def _is_whole(folder: Path) -> bool:
 
 
 def _convert(file: Path, folder: Path, progress: Progress | None) -> None:
-    def report(done: int) -> None:
-        if progress is not None:
-            progress(f"convert {file.name}", done, 4, unit="steps")
-
-    report(0)
-    with _parsed_once(), quiet_transformers():
+    step, told = f"convert {file.name}", Throttled(progress)
+    told(step, 0, 1)
+    with _parsed_once(), _dequantising_told(step, told), quiet_transformers():
         fields = _fields(file)
-        report(1)
         try:
             tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-            report(2)
             model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
         except _UNREADABLE as error:
             do = "Use the safetensors form of the model."
             raise ModelUnsupported(
                 f"{file.name} cannot be converted: {error}", got=fields["architecture"], wanted="a known architecture", do=do
             ) from error
-        report(3)
         _mend_tokenizer(tokenizer, fields["pre"])
         _mark_dequantised(model)
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
     sizes = {entry.name: entry.stat().st_size for entry in sorted(folder.iterdir())}
     (folder / FACTS).write_text(json.dumps({"format": _FORMAT, "quantised": fields["quantised"], "source": file.name, "files": sizes}, indent=1))
-    report(4)
+    told(step, 1, 1)
 
 
 def _fields(file: Path) -> dict[str, str | None]:
@@ -150,6 +144,23 @@ def _parsed_once() -> Generator[None]:
         yield
     finally:
         gguf.get_tensor_name_map, gguf.GGUFReader = name_map, reader
+
+
+@contextmanager
+def _dequantising_told(step: str, told: Throttled) -> Generator[None]:
+    """Within the block the bar that transformers draws over the tensors becomes our progress, up to nine tenths of the step."""
+
+    def counted(tensors: Sequence[Any], **_: Any) -> Generator[Any]:
+        for i, tensor in enumerate(tensors):
+            told(step, 0.9 * i / len(tensors), 1, note="dequantising")
+            yield tensor
+
+    bar = modeling_gguf_pytorch_utils.tqdm
+    modeling_gguf_pytorch_utils.tqdm = counted
+    try:
+        yield
+    finally:
+        modeling_gguf_pytorch_utils.tqdm = bar
 
 
 @contextmanager

@@ -185,8 +185,9 @@ class Model:
 
     def vocabulary_mask(self) -> Bool[Tensor, "vocab"]:
         """True for ids that text can contain; False for control tokens, reserved places and rows beyond the tokenizer."""
-        mask = torch.zeros(self.n_vocab, dtype=torch.bool)
-        mask[[token for token in self.tokenizer.text_ids if token < self.n_vocab]] = True
+        n_vocab = self.n_vocab
+        mask = torch.zeros(n_vocab, dtype=torch.bool)
+        mask[[token for token in self.tokenizer.text_ids if token < n_vocab]] = True
         return mask
 
     def _final_gain(self) -> tuple[Float[Tensor, "d_model"], bool]:

@@ -115,8 +115,9 @@ def _ranking_gap(model: Model, tokens: Int[Tensor, "batch pos"]) -> float:
 
 def _tokens(model: Model, n: int) -> Int[Tensor, "batch pos"]:
     """Ordinary tokens, spread over the vocabulary."""
-    text = sorted(token for token in model.tokenizer.text_ids if token < model.n_vocab)
-    return torch.tensor([[text[(1 + 7919 * i) % len(text)] for i in range(n)]], device=model.device)
+    size, special = min(model.n_vocab, len(model.tokenizer)), model.tokenizer.special_ids
+    spread = ((257 + 7919 * i) % size for i in range(n + len(special)))
+    return torch.tensor([[token for token in spread if token not in special][:n]], device=model.device)
 
 
 def _padded(model: Model, long: Tensor, short: Tensor, *, side: str) -> tuple[Tensor, Tensor]:
