@@ -22,8 +22,8 @@ VERBS: tuple[Callable[..., None], ...] = (demo, harvest, train, index, show, ser
 
 _ABOUT = """Cut a language model's activations into features that a person can read.
 
-Begin with `microtome demo`. Step by step: harvest, train, index, then show or serve.
-`microtome VERB --help` has examples for every verb."""
+Begin with `microtome demo`. Step by step: harvest, train, index, then show
+or serve. `microtome VERB --help` has examples for every verb."""
 
 
 def build_app() -> App:

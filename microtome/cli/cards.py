@@ -23,7 +23,9 @@ def card_view(card: "microtome.features.Card", *, examples: int = 8) -> Group:
         f"density {stats.density:.3%} · fires on {count(stats.count)} tokens of {count(stats.documents)} documents ({stats.document_share:.1%}) · "
         f"max {stats.max:.3g} · mean {stats.mean:.3g}"
     )
-    labelled = f'rule label "{plain(rule.text)}": F1 {rule.f1:.2f} (precision {rule.precision:.2f}, recall {rule.recall:.2f}; by chance {rule.f1_null:.2f})'
+    labelled = (
+        f'rule label "{plain(rule.text)}": F1 {rule.f1:.2f} (precision {rule.precision:.2f}, recall {rule.recall:.2f}; by chance {rule.f1_null:.2f})'
+    )
     lines: list[RenderableType] = [head, Text(figures), Text(labelled), Text(f"activations {sparkline(card.histogram.counts)} (log scale)")]
     lines.append(Text("\nstrongest examples", style="bold"))
     lines += [window_line(window) for window in card.top[:examples]]

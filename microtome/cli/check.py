@@ -9,8 +9,9 @@ from microtome.cli.words import count
 def check(model: str, *, device: str = "auto", common: Common = Common()) -> None:  # noqa: B008  frozen
     """Load a model, prove that its sites mean what they say, and list them.
 
-    Proves on a short text that reading changes nothing, that an edit which does nothing changes nothing, that the residual stream is
-    the sum of its parts, and that what is captured equals what the model computes without us.
+    Proves on a short text that reading changes nothing, that an edit which does
+    nothing changes nothing, that the residual stream is the sum of its parts,
+    and that what is captured equals what the model computes without us.
 
     Examples:
 
@@ -54,5 +55,6 @@ def check(model: str, *, device: str = "auto", common: Common = Common()) -> Non
         per_layer = sorted({site.kind for site in sites if site.layer is not None})
         single = [str(site) for site in sites if site.layer is None]
         listed = f"sites: {', '.join(single)}; and in layers L0 … L{loaded.n_layers - 1}: {', '.join(per_layer)}"
-        session.result({**facts, "sites": [str(site) for site in sites], "check": report}, table, about, listed)
-        report.require()
+        if report.ok or not session.json:  # with --json the error itself is the one document
+            session.result({**facts, "sites": [str(site) for site in sites], "check": report}, table, about, listed)
+        report.raise_if_failed()

@@ -39,14 +39,15 @@ def harvest(
     corpus: str,
     site: Annotated[tuple[str, ...], Parameter(negative=(), consume_multiple=True)],
     name: str | None = None,
-    text: Text = Text(),  # noqa: B008  frozen
+    text: Text = Text(),
     dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16",
     device: str = "auto",
     common: Common = Common(),  # noqa: B008  frozen
 ) -> None:
     """Run a model over a corpus and keep its activations at one or more sites.
 
-    Makes corpora/NAME and shards/NAME in the workspace. Can be interrupted: the same command resumes, and the result is the same.
+    Makes corpora/NAME and shards/NAME in the workspace. Can be interrupted: the
+    same command resumes, and the result is the same.
 
     Examples:
 
@@ -56,7 +57,7 @@ def harvest(
 
     Your own texts, two sites, a model from the hub:
 
-        microtome harvest Qwen/Qwen2.5-0.5B --corpus chats.jsonl --site L8.resid_post L8.mlp_out --name chats
+        microtome harvest Qwen/Qwen2.5-0.5B --corpus chats.jsonl --site L8.resid_post L8.mlp_out
 
     Parameters
     ----------
@@ -95,11 +96,11 @@ def harvest(
             loaded = load(model, device=device, progress=session.progress)
         sites = tuple(loaded.site(each) for each in site)
         with session.step("corpus", output=place("corpus", called)) as step:
-            texts = build_corpus(loaded, config, place("corpus", called), progress=session.progress)
+            texts = build_corpus(loaded, config, out=place("corpus", called), progress=session.progress)
             step.count(texts.n_tokens, "tokens")
         with session.step("harvest", output=place("shards", called)) as step:
             wanted = HarvestConfig(sites=sites, dtype=dtype)
-            shards = run_harvest(loaded, texts, wanted, place("shards", called), progress=session.progress)
+            shards = run_harvest(loaded, texts, config=wanted, out=place("shards", called), progress=session.progress)
             step.count(shards.n_tokens, "tokens")
         result = {
             "corpus": {"path": str(texts.path), "id": texts.id, "documents": texts.n_docs, "tokens": texts.n_tokens},

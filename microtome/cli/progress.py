@@ -7,7 +7,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from microtome.cli.words import count, duration
+from microtome.cli.words import count, duration, size
 
 PLAIN_INTERVAL_S = 10.0
 
@@ -41,8 +41,7 @@ class Bars:
     def __call__(self, step: str, done: float, total: float, *, unit: str = "", note: str = "") -> None:
         if step not in self._tasks:
             self._tasks[step] = self._rich.add_task(step, total=total, amount="", note="")
-        amount = f"{count(done)}/{count(total)} {unit}".strip()
-        self._rich.update(self._tasks[step], completed=done, total=total, amount=amount, note=note)
+                self._rich.update(self._tasks[step], completed=done, total=total, amount=_amount(done, total, unit), note=note)
 
 
 class Lines:
@@ -68,9 +67,13 @@ class Lines:
             return
         self._last[step] = float("inf") if over else now
         share = f"{100 * done / total:.0f} %" if total else "–"
-        parts = [f"{step}: {share}", f"{count(done)}/{count(total)} {unit}".strip()]
+        parts = [f"{step}: {share}", _amount(done, total, unit)]
         if over:
             parts.append(f"took {duration(now - began)}")
         elif done > at_first:
             parts.append(f"{duration((now - began) / (done - at_first) * (total - done))} left")
         self._console.print(" · ".join([*parts, note] if note else parts), markup=False, highlight=False, soft_wrap=True)
+
+
+def _amount(done: float, total: float, unit: str) -> str:
+    return f"{size(int(done))} of {size(int(total))}" if unit == "B" else f"{count(done)}/{count(total)} {unit}".strip()

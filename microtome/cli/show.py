@@ -1,5 +1,6 @@
 """`microtome show`: look at a workspace, an artifact or a feature in the terminal."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from rich.table import Table
@@ -100,7 +101,7 @@ def _workspace(session: Session) -> None:
     table = Table(title=f"workspace {workspace.path}", title_justify="left")
     for heading in ("kind", "name", "id", "size", "made from"):
         table.add_column(heading)
-    rows: list[dict[str, object]] = []
+    rows: list[Mapping[str, object]] = []
     manifests = {(kind, name): read_manifest(workspace.place(kind, name)) for kind in KINDS for name in workspace.names(kind)}
     names = {manifest.id: f"{FOLDERS[kind]}/{name}" for (kind, name), manifest in manifests.items()}
     for (kind, name), manifest in manifests.items():

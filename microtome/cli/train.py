@@ -1,13 +1,17 @@
 """`microtome train`: activations become a dictionary of features."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 from rich.table import Table
 
 from microtome.cli.session import Common, Session
 from microtome.cli.words import count
+
+if TYPE_CHECKING:
+    import microtome.models
+    import microtome.training
 
 
 @Parameter(name="*")
@@ -19,8 +23,8 @@ class Recipe:
     """Features in the dictionary (d_dict)."""
     k: int = 32
     """Features active on a token."""
-    tokens: int | None = None
-    """Training tokens in all, repeating the corpus as often as needed; by default the recipe's own choice."""
+    tokens: int = 2_000_000
+    """Tokens trained on; more than the training documents hold means several epochs."""
     batch_size: int = 4096
     """Tokens a step."""
     lr: float | None = None
@@ -34,14 +38,16 @@ def train(
     *,
     site: str | None = None,
     name: str | None = None,
-    recipe: Recipe = Recipe(),  # noqa: B008  frozen
+    recipe: Recipe = Recipe(),
     splice: Annotated[bool, Parameter(negative="--no-splice")] = True,
     common: Common = Common(),  # noqa: B008  frozen
 ) -> None:
     """Train a TopK sparse autoencoder on harvested activations, and measure it on held-out tokens.
 
-    Makes dictionaries/NAME in the workspace. Can be interrupted: the same command resumes from the last checkpoint, with the same result.
-    Quality stands beside two controls: a random dictionary and the mean of the activations.
+    Makes dictionaries/NAME in the workspace. Can be interrupted: the same
+    command resumes from the last checkpoint, with the same result. Quality
+    stands beside two controls: a random dictionary and the mean of the
+    activations.
 
     Examples:
 
@@ -74,28 +80,31 @@ def train(
                 model = load(source.model_ref, progress=session.progress)
         out = session.workspace.place("dictionary", name or source.path.name)
         with session.step("train", output=out) as step:
-            trained = run_train(source, corpus, config, out, progress=session.progress, quality_model=model)
-            step.count(trained.report.tokens, "tokens")
-        result = {"dictionary": {"path": str(out), "id": trained.artifact.id}, "quality": trained.report.quality}
-        session.result(result, quality_table(trained.report.quality, source.quantised), f"next: microtome index {out.name}")
+            trained = run_train(source, corpus, config=config, out=out, model=model, progress=session.progress)
+            step.count(config.tokens, "tokens")
+        result = {"dictionary": {"path": str(trained.path), "id": trained.id}, "lr": trained.lr, "quality": trained.quality}
+        session.result(result, quality_table(trained.quality, source.quantised), f"next: microtome index {out.name}")
 
 
-def train_config(recipe: Recipe, site: Any) -> Any:
+def train_config(recipe: Recipe, site: "microtome.models.Site") -> "microtome.training.TrainConfig":
     """The `TrainConfig` for what was asked on the command line; what was not asked keeps the recipe's default."""
     from microtome.training import TrainConfig
 
-    chosen = {"tokens": recipe.tokens, "lr": recipe.lr}
-    given = {key: value for key, value in chosen.items() if value is not None}
-    return TrainConfig(site=site, d_dict=recipe.features, k=recipe.k, batch_size=recipe.batch_size, seed=recipe.seed, **given)
+    return TrainConfig(
+        site=site, d_dict=recipe.features, k=recipe.k, tokens=recipe.tokens, batch_size=recipe.batch_size, lr=recipe.lr, seed=recipe.seed
+    )
 
 
-def quality_table(quality: Any, quantised: str | None) -> Table:
+def quality_table(quality: "microtome.training.Quality", quantised: str | None) -> Table:
     """The held-out figures beside their controls."""
     remark = f"; the model is {quantised} (quantised)" if quantised else ""
     table = Table(title=f"quality on held-out tokens{remark}", title_justify="left")
     for heading in ("figure", "value", "95 % interval", "random", "mean"):
         table.add_column(heading, justify="left" if heading == "figure" else "right")
-    for result in quality.results:
+    figures = (quality.fvu, quality.ce_recovered, quality.l0, quality.dead_share)
+    for result in figures:
+        if result is None:
+            continue
         interval = "–" if result.low is None or result.high is None else f"{result.low:.4g} … {result.high:.4g}"
         controls = [f"{result.baselines[name]:.4g}" if name in result.baselines else "–" for name in ("random", "mean")]
         value = count(result.value) if float(result.value).is_integer() else f"{result.value:.4g}"

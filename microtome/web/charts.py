@@ -132,8 +132,8 @@ def _chart(x: Axis, y: Axis, content: Markup, *, x_label: str, y_label: str) -> 
         at = _px(y.at(value))
         frame.append(tag("line", class_="grid", x1=_LEFT, x2=WIDTH - _RIGHT, y1=at, y2=at))
         frame.append(tag("text", _tick(value), class_="tick", x=_LEFT - 6, y=_px(y.at(value) + 4), text_anchor="end"))
-    for value in x.ticks():
-        frame.append(tag("text", _tick(value), class_="tick", x=_px(x.at(value)), y=HEIGHT - _BOTTOM + 16, text_anchor="middle"))
+    below = HEIGHT - _BOTTOM + 16
+    frame += [tag("text", _tick(value), class_="tick", x=_px(x.at(value)), y=below, text_anchor="middle") for value in x.ticks()]
     frame.append(tag("text", x_label, class_="label", x=(_LEFT + WIDTH - _RIGHT) / 2, y=HEIGHT - 4, text_anchor="middle"))
     frame.append(tag("text", y_label, class_="label", x=_LEFT, y=_TOP - 2, text_anchor="start"))
     return tag("svg", *frame, content, class_="chart", viewBox=f"0 -6 {WIDTH} {HEIGHT + 6}", role="img", aria_label=f"{y_label} over {x_label}")

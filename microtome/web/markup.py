@@ -13,7 +13,7 @@ Child = str | int | float | None
 """What a tag can contain: `Markup` as it is, other values escaped, None not at all."""
 
 
-def tag(name: str, *children: Child, **attributes: str | int | float | bool | None) -> Markup:
+def tag(name: str, /, *children: Child, **attributes: str | int | float | bool | None) -> Markup:
     """An element. Attribute names drop a trailing underscore and turn others into hyphens: `tag("p", "a < b", class_="x")`.
 
     An attribute of value None or False is left out, True stands without a value.

@@ -1,50 +1,17 @@
 """The report: one self-contained HTML file with pictures about an index and what it was made from. It asks nothing of any other file or host.
 
-`write_report` gathers what the rooms below state (nothing is computed here), `report_parts` draws it. All text of data sets and models is
+`report_content` gathers what the rooms below state (nothing is computed here), `report_parts` draws it. All text of data sets and models is
 escaped by `markup`; there is no script in the file.
 """
 
-import json
-import random
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from microtome.artifacts import Manifest, Workspace, read_manifest, write_atomic
+from microtome.artifacts import Workspace, write_atomic
 from microtome.costs import Cost
-from microtome.features import Card, FeatureIndex, Overview, TableRow
-from microtome.progress import Progress, Throttled
-
-STRONG_F1 = 0.3
-"""A rule with a lower F1 is called weak; see `RuleLabel.weak`."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Gallery:
-    """Cards chosen by a rule that the report states."""
-
-    title: str
-    how: str
-    cards: tuple[Card, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Content:
-    """All that the report shows."""
-
-    overview: Overview
-    manifests: Mapping[str, Manifest]
-    """By kind: `corpus`, `shards`, `dictionary`, `index`."""
-    quality: Mapping[str, Any]
-    """`quality.json` of the dictionary."""
-    steps: Sequence[Mapping[str, Any]]
-    """The training log, a record a step; empty when there is none."""
-    galleries: tuple[Gallery, ...]
-    costs: tuple[Cost, ...]
-    commands: tuple[str, ...] = ()
-    """What reproduces it."""
-    remarks: tuple[str, ...] = field(default=())
+from microtome.progress import Progress
+from microtome.web.report_content import gather
+from microtome.web.report_parts import render
 
 
 def write_report(
@@ -62,85 +29,6 @@ def write_report(
 
     Half of the cards are drawn at random with `seed` from the features that fire; the other half have the strongest rule labels.
     """
-    from microtome.web.report_parts import render
-
     content = gather(workspace, index=index, costs=costs, commands=commands, seed=seed, n_cards=n_cards, progress=progress)
     write_atomic(out, render(content))
     return out
-
-
-def gather(
-    workspace: Workspace,
-    *,
-    index: str | None,
-    costs: Sequence[Cost],
-    commands: Sequence[str],
-    seed: int,
-    n_cards: int,
-    progress: Progress | None = None,
-) -> Content:
-    """Collect what the report shows from the artifacts of the workspace."""
-    path = workspace.find("index", index)
-    features = FeatureIndex.open(path, workspace)
-    overview = features.overview()
-    places = {kind: workspace.by_id(kind, overview.sources[f"{kind}_id"]) for kind in ("corpus", "shards", "dictionary")}
-    return Content(
-        overview=overview,
-        manifests={kind: read_manifest(place) for kind, place in {**places, "index": path}.items()},
-        quality=_json(places["dictionary"] / "quality.json") or overview.quality,
-        steps=_lines(places["dictionary"]),
-        galleries=_galleries(features, overview, seed=seed, n_cards=n_cards, progress=Throttled(progress)),
-        costs=tuple(costs),
-        commands=tuple(commands),
-    )
-
-
-def _galleries(features: FeatureIndex, overview: Overview, *, seed: int, n_cards: int, progress: Throttled) -> tuple[Gallery, ...]:
-    everything = overview.counts["features"]
-    rows = features.table(sort="f1", descending=True, filter="density > 0", limit=everything).rows
-    drawn = sorted(row.feature for row in random.Random(seed).sample(rows, min(n_cards // 2, len(rows))))
-    strong = _strongest(rows, n_cards - len(drawn), but=frozenset(drawn))
-    cards: dict[int, Card] = {}
-    wanted = [*drawn, *strong]
-    for done, feature in enumerate(wanted):
-        progress("report", done, len(wanted), unit="cards")
-        cards[feature] = features.card(feature)
-    progress("report", len(wanted), len(wanted), unit="cards")
-    return (
-        Gallery(
-            title="Drawn at random",
-            how=f"{len(drawn)} of the {len(rows):,} features that fire at all, drawn with seed {seed} and shown whatever they are.",
-            cards=tuple(cards[feature] for feature in drawn),
-        ),
-        Gallery(
-            title="The strongest rule labels",
-            how="Picked: the features whose rule label has the highest F1, at most four of each kind of rule. These are the easy ones, and not typical.",
-            cards=tuple(cards[feature] for feature in strong),
-        ),
-    )
-
-
-def _strongest(rows: Sequence[TableRow], n: int, *, but: frozenset[int], each_kind: int = 4) -> list[int]:
-    """The first `n` of rows sorted by F1 that are not taken yet, at most `each_kind` of one kind of rule."""
-    picked: list[int] = []
-    kinds: dict[str, int] = {}
-    for row in rows:
-        if row.feature in but or kinds.get(row.rule_kind, 0) >= each_kind or row.f1 < STRONG_F1:
-            continue
-        kinds[row.rule_kind] = kinds.get(row.rule_kind, 0) + 1
-        picked.append(row.feature)
-        if len(picked) == n:
-            break
-    return picked
-
-
-def _json(file: Path) -> dict[str, Any]:
-    return json.loads(file.read_text()) if file.is_file() else {}
-
-
-def _lines(dictionary: Path) -> list[dict[str, Any]]:
-    """The training log, wherever it lies in the artifact's folder or beside it."""
-    for file in (dictionary / "log.jsonl", dictionary / "steps.jsonl"):
-        if file.is_file():
-            return [json.loads(line) for line in file.read_text().splitlines() if line.strip()]
-    return []

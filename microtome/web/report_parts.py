@@ -1,4 +1,4 @@
-"""The report's sections as markup: each function draws one of them from what `report.gather` collected."""
+"""The report's sections as markup: each function draws one of them from what `report_content.gather` collected."""
 
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
@@ -8,7 +8,7 @@ from microtome.costs import Cost
 from microtome.features import Card, Window
 from microtome.web.charts import Series, curves, histogram, spark, strip
 from microtome.web.markup import Markup, join, tag
-from microtome.web.report import Content, Gallery
+from microtome.web.report_content import Content, Gallery
 
 _ARROW = '<svg viewBox="0 0 22 14" aria-hidden="true"><path d="M1 7h19M14 1l6 6-6 6"/></svg>'
 
@@ -38,7 +38,7 @@ def _top(content: Content) -> Markup:
         "fire somewhere": f"{firing:,}",
         "tokens read": f"{counts['tokens']:,}",
         "features active on a token": f"{overview.l0:.1f}",
-        **{short: f"{figure['value']:.3g}" for short, figure in _headline(content.quality).items()},
+        **_headline(content.quality),
     }
     quantised = sources.get("quantised", "")
     warning = (
@@ -51,8 +51,8 @@ def _top(content: Content) -> Markup:
         tag("h1", f"What is inside {sources['model']} at {sources['reads']}"),
         tag(
             "p",
-            f"The model read {counts['documents']:,} documents of “{sources['corpus']}”. Its activations were cut into {counts['features']:,} features; "
-            "this page says how well that went, and shows some of them.",
+            f"The model read {counts['documents']:,} documents of “{sources['corpus']}”. Its activations were cut into "
+            f"{counts['features']:,} features; this page says how well that went, and shows some of them.",
             class_="lead",
         ),
         warning,
@@ -80,22 +80,20 @@ def _path(content: Content) -> Markup:
     return tag("ol", *items, class_="path")
 
 
-def results(quality: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The reported figures (`microtome.stats.Result` as JSON) in the order of the file."""
-    listed = quality.get("results", quality)
-    found = listed.values() if isinstance(listed, Mapping) else listed
-    return [figure for figure in found if isinstance(figure, Mapping) and {"name", "value", "n"} <= set(figure)]
+def _results(quality: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The reported figures (`microtome.stats.Result` as JSON), the most telling first."""
+    return [quality[key] for key in ("fvu", "ce_recovered", "l0", "dead_share") if quality.get(key)]
 
 
-def _headline(quality: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """Figures that stand at the top of the page, by a short name."""
-    wanted = {"FVU": "variance left unexplained (FVU)", "CE recovered": "prediction kept when spliced in"}
-    return {wanted[figure["name"]]: figure for figure in results(quality) if figure["name"] in wanted}
+def _headline(quality: Mapping[str, Any]) -> dict[str, str]:
+    """Figures that stand at the top of the page, by what they are called there."""
+    named = {"fvu": "of the variance left unexplained (FVU)", "ce_recovered": "of the model's prediction kept when spliced in"}
+    return {name: f"{quality[key]['value']:.1%}" for key, name in named.items() if quality.get(key)}
 
 
 def _quality(content: Content) -> Markup:
     rows: list[Markup] = []
-    for figure in results(content.quality):
+    for figure in _results(content.quality):
         controls: Mapping[str, float] = figure.get("baselines") or {}
         low, high = figure.get("low"), figure.get("high")
         interval = f"{_number(low)} – {_number(high)}" if low is not None and high is not None else "–"
@@ -105,7 +103,9 @@ def _quality(content: Content) -> Markup:
         rows.append(tag("tr", what, *(tag("td", cell, class_="num") for cell in cells), tag("td", picture, class_="picture")))
     heads = [tag("th", "held-out figure"), *(tag("th", name, class_="num") for name in ("value", "95 % interval", "random", "mean")), tag("th", "")]
     table = tag("table", tag("thead", tag("tr", *heads)), tag("tbody", *rows))
-    legend = "Filled dot: this dictionary, with its interval over documents. Rings: a dictionary of random directions, and (dashed) the mean activation."
+    legend = (
+        "Filled dot: this dictionary, with its interval over documents. Rings: a dictionary of random directions, and (dashed) the mean activation."
+    )
     body = join(tag("div", table, class_="scroll"), tag("p", legend, class_="soft")) if rows else tag("p", "not measured", class_="empty")
     return join(tag("h2", "How good is the dictionary?"), tag("p", "Measured on documents that training did not see, beside two controls."), body)
 
@@ -118,7 +118,9 @@ def _spread(content: Content) -> Markup:
         ("fire on fewer than 10 tokens (rare)", counts["rare"]),
         ("fire on more than a tenth of the tokens (dense)", counts["dense"]),
     )
-    rows = [tag("tr", tag("td", name), tag("td", f"{n:,}", class_="num"), tag("td", f"{n / counts['features']:.1%}", class_="num")) for name, n in facts]
+    rows = [
+        tag("tr", tag("td", name), tag("td", f"{n:,}", class_="num"), tag("td", f"{n / counts['features']:.1%}", class_="num")) for name, n in facts
+    ]
     words = "Most features should be rare but not silent. Dense ones rarely have one meaning; dead ones are wasted."
     table = join(tag("table", tag("tbody", *rows)), tag("p", words, class_="soft"))
     return join(tag("h2", "How often do features fire?"), tag("div", tag("figure", chart), tag("div", table), class_="pair"))
@@ -130,10 +132,17 @@ def _training(content: Content) -> Markup | None:
     if search:
         rates, values = zip(*search, strict=True)
         chart = curves(
-            [Series(name="search", x=rates, y=values)], x_label="peak learning rate", y_label="FVU on held-out tokens", log_x=True, dots=True, best=_rate(content)
+            [Series(name="search", x=rates, y=values)],
+            x_label="peak learning rate",
+            y_label="FVU on held-out tokens",
+            log_x=True,
+            dots=True,
+            best=content.training.get("lr"),
         )
-        figures.append(tag("figure", chart, tag("figcaption", "Each learning rate was tried on the same tokens; the one with the lowest FVU trained.")))
-    losses = [(step["tokens"], step["fvu"]) for step in content.steps if "tokens" in step and step.get("fvu") is not None]
+        figures.append(
+            tag("figure", chart, tag("figcaption", "Each learning rate was tried on the same tokens; the one with the lowest FVU trained."))
+        )
+    losses = [(step["tokens"], step["fvu"]) for step in content.steps if step["phase"] == "train"]
     if losses:
         xs, ys = zip(*losses, strict=True)
         chart = curves([Series(name="FVU", x=xs, y=ys)], x_label="tokens trained on", y_label="FVU of the training batch")
@@ -142,14 +151,9 @@ def _training(content: Content) -> Markup | None:
 
 
 def _search_points(content: Content) -> list[tuple[float, float]]:
-    """(learning rate, FVU) pairs of the learning-rate search."""
-    trials = content.manifests["dictionary"].summary.get("lr_search") or []
-    return sorted((float(trial["lr"]), float(trial["fvu"])) for trial in trials)
-
-
-def _rate(content: Content) -> float | None:
-    rate = content.manifests["dictionary"].summary.get("lr")
-    return float(rate) if rate is not None else None
+    """(learning rate, FVU on the dev split) of every trial that did not diverge."""
+    trials = content.training.get("lr_trials") or []
+    return sorted((trial["lr"], trial["dev_fvu"]) for trial in trials if trial["dev_fvu"] is not None)
 
 
 def _labels(content: Content) -> Markup:
@@ -160,7 +164,7 @@ def _labels(content: Content) -> Markup:
     weak = overview.rules.get("weak", 0)
     words = f"{weak:,} of these rules are weak (F1 below 0.3): they name what comes closest, and their text says that they are weak."
     table = tag("table", tag("thead", tag("tr", tag("th", "best rule is about"), tag("th", "features", class_="num"))), tag("tbody", *rows))
-    intro = "Every feature was named by the simple rule that predicts it best: a token, a pair of tokens, a topic, a position. No language model was asked."
+    intro = "Every feature was named by the rule that predicts it best: a token, a pair of tokens, a topic, a position. No language model was asked."
     pair = tag("div", tag("figure", chart), tag("div", table, tag("p", words, class_="soft")), class_="pair")
     return join(tag("h2", "What the rules can name"), tag("p", intro), pair)
 
@@ -170,12 +174,15 @@ def _cards(content: Content) -> Markup:
 
 
 def _gallery(gallery: Gallery) -> Markup:
-    return join(tag("h3", gallery.title), tag("p", gallery.how, class_="soft"), tag("div", *(_card(card) for card in gallery.cards), class_="gallery"))
+    return join(
+        tag("h3", gallery.title), tag("p", gallery.how, class_="soft"), tag("div", *(_card(card) for card in gallery.cards), class_="gallery")
+    )
 
 
 def _card(card: Card) -> Markup:
     stats, rule = card.statistics, card.rule
-    figures = f"density {_share(stats.density)} · {stats.documents:,} documents · max {stats.max:.3g} · rule F1 {rule.f1:.2f} (by chance {rule.f1_null:.2f})"
+    labelled = f"rule F1 {rule.f1:.2f} (by chance {rule.f1_null:.2f})"
+    figures = f"density {_share(stats.density)} · {stats.documents:,} documents · max {stats.max:.3g} · {labelled}"
     head = tag("header", tag("h3", tag("em", f"{card.feature}"), card.label.text), spark(_coarse(card.histogram.counts)))
     examples = tag("ul", *(_example(window) for window in card.top[:4]), class_="examples")
     raises = [tag("span", _visible(entry.piece), class_="chip") for entry in card.logits.top[:6]]

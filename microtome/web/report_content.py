@@ -1,0 +1,118 @@
+"""What the report shows, gathered from the artifacts of a workspace."""
+
+import json
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from microtome.artifacts import Manifest, Workspace, read_manifest
+from microtome.costs import Cost
+from microtome.features import Card, FeatureIndex, Overview, TableRow
+from microtome.progress import Progress, Throttled
+
+STRONG_F1 = 0.3
+"""A rule with a lower F1 is called weak; see `RuleLabel.weak`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gallery:
+    """Cards chosen by a rule that the report states."""
+
+    title: str
+    how: str
+    cards: tuple[Card, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Content:
+    """All that the report shows."""
+
+    overview: Overview
+    manifests: Mapping[str, Manifest]
+    """By kind: `corpus`, `shards`, `dictionary`, `index`."""
+    quality: Mapping[str, Any]
+    """`microtome.training.Quality` as JSON; empty when it was not measured."""
+    training: Mapping[str, Any]
+    """`training.json` of the dictionary: the learning-rate search; empty when there is none."""
+    steps: Sequence[Mapping[str, Any]]
+    """The training log, a `StepRecord` a row; empty when there is none."""
+    galleries: tuple[Gallery, ...]
+    costs: tuple[Cost, ...]
+    commands: tuple[str, ...]
+    """What reproduces it."""
+
+
+def gather(
+    workspace: Workspace,
+    *,
+    index: str | None,
+    costs: Sequence[Cost],
+    commands: Sequence[str],
+    seed: int,
+    n_cards: int,
+    progress: Progress | None = None,
+) -> Content:
+    """Collect what the report shows from the artifacts of the workspace."""
+    path = workspace.find("index", index)
+    features = FeatureIndex.open(path, workspace)
+    overview = features.overview()
+    places = {kind: workspace.by_id(kind, overview.sources[f"{kind}_id"]) for kind in ("corpus", "shards", "dictionary")}
+    return Content(
+        overview=overview,
+        manifests={kind: read_manifest(place) for kind, place in {**places, "index": path}.items()},
+        quality=_json(places["dictionary"] / "quality.json"),
+        training=_json(places["dictionary"] / "training.json"),
+        steps=_lines(places["dictionary"] / "steps.jsonl"),
+        galleries=_galleries(features, overview, seed=seed, n_cards=n_cards, progress=Throttled(progress)),
+        costs=tuple(costs),
+        commands=tuple(commands),
+    )
+
+
+def _galleries(features: FeatureIndex, overview: Overview, *, seed: int, n_cards: int, progress: Throttled) -> tuple[Gallery, ...]:
+    everything = overview.counts["features"]
+    rows = features.table(sort="f1", descending=True, filter="density > 0", limit=everything).rows
+    drawn = sorted(row.feature for row in random.Random(seed).sample(rows, min(n_cards // 2, len(rows))))
+    strong = _strongest(rows, n_cards - len(drawn), but=frozenset(drawn))
+    cards: dict[int, Card] = {}
+    wanted = [*drawn, *strong]
+    for done, feature in enumerate(wanted):
+        progress("report", done, len(wanted), unit="cards")
+        cards[feature] = features.card(feature)
+    progress("report", len(wanted), len(wanted), unit="cards")
+    return (
+        Gallery(
+            title="Drawn at random",
+            how=f"{len(drawn)} of the {len(rows):,} features that fire at all, drawn with seed {seed} and shown whatever they are.",
+            cards=tuple(cards[feature] for feature in drawn),
+        ),
+        Gallery(
+            title="The strongest rule labels",
+            how="Picked: the features whose rule label has the highest F1, at most four of each kind of rule. The easy ones, not typical ones.",
+            cards=tuple(cards[feature] for feature in strong),
+        ),
+    )
+
+
+def _strongest(rows: Sequence[TableRow], n: int, *, but: frozenset[int], each_kind: int = 4) -> list[int]:
+    """The first `n` of rows sorted by F1 that are not taken yet, at most `each_kind` of one kind of rule."""
+    picked: list[int] = []
+    kinds: dict[str, int] = {}
+    for row in rows:
+        if row.feature in but or kinds.get(row.rule_kind, 0) >= each_kind or row.f1 < STRONG_F1:
+            continue
+        kinds[row.rule_kind] = kinds.get(row.rule_kind, 0) + 1
+        picked.append(row.feature)
+        if len(picked) == n:
+            break
+    return picked
+
+
+def _json(file: Path) -> dict[str, Any]:
+    return json.loads(file.read_text()) if file.is_file() else {}
+
+
+def _lines(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text().splitlines() if line.strip()] if file.is_file() else []
