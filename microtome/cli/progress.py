@@ -41,7 +41,7 @@ class Bars:
     def __call__(self, step: str, done: float, total: float, *, unit: str = "", note: str = "") -> None:
         if step not in self._tasks:
             self._tasks[step] = self._rich.add_task(step, total=total, amount="", note="")
-                self._rich.update(self._tasks[step], completed=done, total=total, amount=_amount(done, total, unit), note=note)
+        self._rich.update(self._tasks[step], completed=done, total=total, amount=_amount(done, total, unit), note=note)
 
 
 class Lines:
