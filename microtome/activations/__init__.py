@@ -7,6 +7,8 @@
 Begin with `CorpusConfig`: it declares which tokens count. To read another kind of text, register a `Source`.
 """
 
+from microtome.activations import hub as hub  # they register their sources
+from microtome.activations import packaged as packaged
 from microtome.activations.build import build_corpus
 from microtome.activations.corpus import POSITION, ROLE_NAMES, SPECIAL, SPLITS, TEMPLATE, Corpus, CorpusConfig, Roles, Span
 from microtome.activations.harvest import HarvestConfig, context_batches, harvest

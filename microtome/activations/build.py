@@ -26,8 +26,8 @@ from microtome.activations.sources import Document, Unreadable, open_source
 from microtome.artifacts import Draft, existing
 from microtome.config import canonical_json
 from microtome.conversation import Conversation
-from microtome.errors import ConfigError, CorpusInvalid, NotEnoughTokens
-from microtome.models import Model, Tokenizer
+from microtome.errors import ChatNotRendered, ConfigError, NotEnoughTokens
+from microtome.models import Model, Tokenizer, TurnSpan, render
 from microtome.progress import Progress, Throttled
 
 PART_CHARACTERS = 20_000
@@ -35,17 +35,6 @@ MIN_TOKENS = 4
 """A document with fewer tokens is near-empty: skipped and counted."""
 _BATCH = 64
 """Documents tokenised at once."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TurnSpan:
-    """Where a turn lies among its document's tokens; the content excludes what the chat template adds."""
-
-    role: str
-    start: int
-    end: int
-    content_start: int
-    content_end: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +65,7 @@ def build_corpus(model_or_tokenizer: Model | Tokenizer, config: CorpusConfig, *,
     if config.bos != "none" and tokenizer.bos is None:
         raise ConfigError("this tokenizer has no BOS token.", got=f'bos="{config.bos}"', wanted='bos="none"', do='Set bos to "none".')
     source = open_source(config)
-    inputs = {"source": source.fingerprint, "tokenizer": tokenizer.fingerprint}
+    inputs = {"source": source.fingerprint(), "tokenizer": tokenizer.fingerprint}
     done = existing(out, "corpus", config=config, inputs=inputs)
     if done is not None:
         return Corpus(done)
@@ -84,7 +73,7 @@ def build_corpus(model_or_tokenizer: Model | Tokenizer, config: CorpusConfig, *,
         picked = _Picked(config)
         report = Throttled(progress)
         documents = _readable(source.documents(), config, picked.skipped)
-        total = source.count
+        total = source.count()
         while batch := list(islice(documents, _BATCH)):
             picked.offer(batch, tokenizer)
             report("tokenise", picked.seen, max(total or 0, picked.seen + 1), unit="documents", note=f"{picked.n_tokens:,} tokens")
@@ -100,14 +89,16 @@ def encode_document(document: Document, tokens: list[int] | None, *, tokenizer: 
     """Tokens, flags, contexts and turns of one document; `tokens` are those of a plain text, a conversation renders its own."""
     if isinstance(document.content, Conversation):
         text = canonical_json(document.content.to_messages())
-        ids, turns = _rendered(document.content, tokenizer)
+        rendered = render(tokenizer, document.content)
+        ids, turns = list(rendered.tokens), rendered.turns
     else:
         assert tokens is not None
         text = document.content
         ids = tokens
-        turns = (TurnSpan(role="text", start=0, end=len(ids), content_start=0, content_end=len(ids)),)
+        turns = (TurnSpan(turn=0, role="text", start=0, end=len(ids), content_start=0, content_end=len(ids)),)
     if config.max_tokens is not None:
-        ids = ids[: config.max_tokens]
+        bos_tokens = {"none": 0, "document": 1, "context": -(-config.max_tokens // config.context_length)}[config.bos]
+        ids = ids[: config.max_tokens - bos_tokens]
     flags = np.full(len(ids), TEMPLATE, dtype=np.uint8)
     for turn in turns:
         flags[turn.content_start : turn.content_end] = 0
@@ -199,7 +190,14 @@ class _Picked:
         encoded = iter(tokenizer.encode_batch(texts) if texts else [])
         for place, document in near:
             tokens = next(encoded) if isinstance(document.content, str) else None
-            self._add(place, encode_document(document, tokens, tokenizer=tokenizer, config=self._config))
+            try:
+                ready = encode_document(document, tokens, tokenizer=tokenizer, config=self._config)
+            except ChatNotRendered:
+                if self._config.invalid == "error":
+                    raise
+                self.skipped["not renderable"] += 1
+                continue
+            self._add(place, ready)
 
     def in_order(self) -> Iterator[Encoded]:
         """The picked documents in the order of their source."""
@@ -207,7 +205,7 @@ class _Picked:
             yield self._kept[number]
 
     def _add(self, place: tuple[int, int], document: Encoded) -> None:
-        if len(document.tokens) < MIN_TOKENS:
+        if np.count_nonzero((document.flags & SPECIAL) == 0) < MIN_TOKENS:
             self.skipped["near-empty"] += 1
             return
         if place >= self._bound:
@@ -243,61 +241,41 @@ def _readable(records: Iterable[Document | Unreadable], config: CorpusConfig, sk
             yield record
 
 
-def _rendered(conversation: Conversation, tokenizer: Tokenizer) -> tuple[list[int], tuple[TurnSpan, ...]]:
-    from microtome.models import render
-
-    rendered = render(tokenizer, conversation)
-    return list(rendered.tokens), tuple(
-        TurnSpan(role=turn.role, start=turn.start, end=turn.end, content_start=turn.content_start, content_end=turn.content_end)
-        for turn in rendered.turns
-    )
-
-
 def _with_contexts(body: Encoded, bos: int | None, config: CorpusConfig) -> Encoded:
-    """Put BOS where the policy wants it, cut into contexts, mark the skipped positions, and clip the turns to what is left."""
-    tokens, flags, shift = body.tokens, body.flags, 0
-    if config.bos != "none" and len(tokens) and tokens[0] == bos:
-        tokens, flags, shift = tokens[1:], flags[1:], -1
+    """Put BOS where the policy wants it, cut into contexts, mark the skipped positions, and move the turns accordingly."""
+    lost = int(config.bos != "none" and len(body.tokens) > 0 and body.tokens[0] == bos)
+    tokens, flags = body.tokens[lost:], body.flags[lost:]
     room = config.context_length - (config.bos == "context")
     first = config.context_length - (config.bos != "none")
-    cuts = [0, *range(first, len(tokens), room), len(tokens)] if len(tokens) else [0]
-    has_bos = [config.bos == "context" or (config.bos == "document" and i == 0) for i in range(len(cuts) - 1)]
-    pieces: list[npt.NDArray[np.int32]] = []
-    marks: list[npt.NDArray[np.uint8]] = []
-    for low, high, with_bos in zip(cuts[:-1], cuts[1:], has_bos, strict=True):
-        head = [bos] if with_bos else []
-        mark = np.concatenate([np.full(len(head), SPECIAL, np.uint8), flags[low:high]])
-        mark[: config.skip_first] |= POSITION
-        pieces.append(np.concatenate([np.array(head, dtype=np.int32), tokens[low:high]]))
-        marks.append(mark)
-    place = np.arange(len(tokens)) + np.searchsorted(cuts[:-1], np.arange(len(tokens)), side="right") if config.bos == "context" else None
-    turns = tuple(_moved(turn, shift, len(tokens), place, int(config.bos == "document")) for turn in body.turns)
-    return replace(
-        body,
-        tokens=np.concatenate(pieces) if pieces else tokens,
-        flags=np.concatenate(marks) if marks else flags,
-        context_ends=tuple(np.cumsum([len(piece) for piece in pieces]).tolist()),
-        turns=tuple(turn for turn in turns if turn.end > turn.start),
-    )
+    starts = np.array([0, *range(first, len(tokens), room)][: len(tokens)], dtype=np.int64)
+    headed = starts if config.bos == "context" else starts[: int(config.bos == "document")]
+    added = np.searchsorted(headed, np.arange(len(tokens)), side="right")
+    place = np.arange(len(tokens)) + added
+    cut_tokens = np.insert(tokens, headed, bos or 0).astype(np.int32)
+    cut_flags = np.insert(flags, headed, SPECIAL).astype(np.uint8)
+    context_starts = place[starts] - np.isin(starts, headed)
+    for start in context_starts:
+        cut_flags[start : start + config.skip_first] |= POSITION
 
+    def moved(position: int) -> int:
+        old = min(max(position - lost, 0), len(tokens))
+        return int(place[old - 1]) + 1 if old > 0 else 0
 
-def _moved(turn: TurnSpan, shift: int, length: int, place: npt.NDArray[np.int64] | None, offset: int) -> TurnSpan:
-    """A turn's span after the document lost `-shift` tokens in front, was clipped to `length`, and gained BOS tokens."""
+    def from_to(start: int, end: int) -> tuple[int, int]:
+        low, high = max(start - lost, 0), min(end - lost, len(tokens))
+        return (int(place[low]), moved(end)) if low < high else (moved(start), moved(start))
 
-    def moved(start: int, end: int) -> tuple[int, int]:
-        low, high = max(0, start + shift), min(length, end + shift)
-        if high <= low:
-            at = 0 if place is None or low == 0 else int(place[min(low, length) - 1]) + 1
-            return (min(low, length) + offset,) * 2 if place is None else (at, at)
-        return (low + offset, high + offset) if place is None else (int(place[low]), int(place[high - 1]) + 1)
-
-    start, end = moved(turn.start, turn.end)
-    content_start, content_end = moved(turn.content_start, turn.content_end)
-    return TurnSpan(role=turn.role, start=start, end=end, content_start=content_start, content_end=content_end)
+    turns: list[TurnSpan] = []
+    for turn in body.turns:
+        (start, end), (content_start, content_end) = from_to(turn.start, turn.end), from_to(turn.content_start, turn.content_end)
+        if end > start:
+            turns.append(replace(turn, start=start, end=end, content_start=content_start, content_end=content_end))
+    ends = (*context_starts[1:].tolist(), len(cut_tokens)) if len(tokens) else ()
+    return replace(body, tokens=cut_tokens, flags=cut_flags, context_ends=tuple(ends), turns=tuple(turns))
 
 
 def _turn_table(documents: list[Encoded], doc_start: npt.NDArray[np.int64]) -> pa.Table:
-    rows = [(doc, turn, span) for doc, document in enumerate(documents) for turn, span in enumerate(document.turns)]
+    rows = [(doc, span.turn, span) for doc, document in enumerate(documents) for span in document.turns]
     assert all(span.role in ROLE_NAMES for _, _, span in rows)
     places = ("start", "end", "content_start", "content_end")
     return pa.table(

@@ -66,16 +66,16 @@ class CorpusConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _require(self.context_length >= 2, "context_length", self.context_length, "2 or more")
-        _require(0 <= self.skip_first < self.context_length, "skip_first", self.skip_first, "0 … context_length - 1")
-        _require(self.max_documents is None or self.max_documents >= 1, "max_documents", self.max_documents, "1 or more, or null")
-        _require(self.max_tokens is None or self.max_tokens >= 16, "max_tokens", self.max_tokens, "16 or more, or null")
-        _require(self.sink_norm_ratio is None or self.sink_norm_ratio > 1, "sink_norm_ratio", self.sink_norm_ratio, "above 1, or null")
+        _require(self.context_length >= 2, "context_length", got=self.context_length, wanted="2 or more")
+        _require(0 <= self.skip_first < self.context_length, "skip_first", got=self.skip_first, wanted="0 … context_length - 1")
+        _require(self.max_documents is None or self.max_documents >= 1, "max_documents", got=self.max_documents, wanted="1 or more, or null")
+        _require(self.max_tokens is None or self.max_tokens >= 16, "max_tokens", got=self.max_tokens, wanted="16 or more, or null")
+        _require(self.sink_norm_ratio is None or self.sink_norm_ratio > 1, "sink_norm_ratio", got=self.sink_norm_ratio, wanted="above 1, or null")
         fits = len(self.split) == 3 and min(self.split) >= 0 and abs(sum(self.split) - 1) < 1e-9
-        _require(fits, "split", self.split, "three shares that sum to 1")
+        _require(fits, "split", got=self.split, wanted="three shares that sum to 1")
 
 
-def _require(holds: bool, field: str, got: object, wanted: str) -> None:
+def _require(holds: bool, field: str, *, got: object, wanted: str) -> None:
     if not holds:
         raise ConfigError(f"CorpusConfig.{field} has an unfit value.", got=got, wanted=wanted, do="Correct it.")
 

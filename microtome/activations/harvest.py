@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from microtome.activations.corpus import Corpus
@@ -72,7 +73,7 @@ def harvest(model: Model, corpus: Corpus, *, config: HarvestConfig, out: str | P
                 if not draft.has(shard_name(number)):
                     writer.put(shard_name(number), _shard(model, corpus, config=config, span=(start, end), report=report))
                 report("harvest", end, corpus.n_tokens, unit="tokens")
-        return Shards(draft.finish(summary=_summary(draft, model, config, ranges)))
+        return Shards(draft.finish(summary=_summary(draft, model, config=config, ranges=ranges)))
 
 
 def shard_ranges(corpus: Corpus, shard_tokens: int) -> list[tuple[int, int]]:
@@ -112,7 +113,7 @@ def _shard(model: Model, corpus: Corpus, *, config: HarvestConfig, span: tuple[i
                 stored[site][low - start : high - start] = padded[row, : high - low]
                 norms[site][low - start : high - start] = torch.linalg.vector_norm(padded[row, : high - low], dim=-1, dtype=torch.float32)
         done += int((ends - starts).sum())
-        report("harvest", min(done, end), corpus.n_tokens, unit="tokens")
+        report("harvest", done, corpus.n_tokens, unit="tokens")
     for site in config.sites:
         _check_finite(stored[site], norms[site], site=site, corpus=corpus, start=start)
     keep = torch.from_numpy(corpus.keep[start:end].copy())
@@ -161,10 +162,8 @@ def _check_finite(x: Tensor, norms: Tensor, *, site: Site, corpus: Corpus, start
     raise ActivationsNotFinite(what, got=got, wanted=f"finite values that fit {dtype}", do=do)
 
 
-def _summary(draft: Draft, model: Model, config: HarvestConfig, ranges: list[tuple[int, int]]) -> dict[str, Any]:
+def _summary(draft: Draft, model: Model, *, config: HarvestConfig, ranges: list[tuple[int, int]]) -> dict[str, Any]:
     kept = 0
-    from safetensors import safe_open
-
     for number in range(len(ranges)):
         with safe_open(draft.path / shard_name(number), framework="pt") as tensors:
             kept += int(tensors.get_tensor("keep").sum())

@@ -5,16 +5,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from safetensors.torch import save_file
 
-from microtome.activations.build import Encoded, TurnSpan, write_corpus
+from microtome.activations.build import Encoded, write_corpus
 from microtome.activations.corpus import POSITION, Corpus, CorpusConfig
 from microtome.activations.harvest import HarvestConfig, shard_ranges
 from microtome.activations.shards import Shards, shard_name
 from microtome.artifacts import Draft
 from microtome.devices import pick_dtype
 from microtome.errors import NotEnoughTokens
-from microtome.models import Site
+from microtome.models import Site, TurnSpan
 from microtome.shapes import Float, Tensor
 
 
@@ -55,7 +56,7 @@ def shards_from_matrix(
         for number, (start, end) in enumerate(ranges):
             keep = (corpus.flags[start:end] & POSITION) == 0
             with draft.place(shard_name(number)) as file:
-                save_file({str(place): x[start:end].to(pick_dtype(dtype)).contiguous(), "keep": _bools(keep)}, file)
+                save_file({str(place): x[start:end].to(pick_dtype(dtype)).contiguous(), "keep": torch.from_numpy(keep)}, file)
         summary = {
             "model": "matrix",
             "quantised": None,
@@ -68,12 +69,6 @@ def shards_from_matrix(
         return FromMatrix(shards=Shards(draft.finish(summary=summary)), corpus=corpus)
 
 
-def _bools(values: "np.typing.NDArray[np.bool_]") -> Tensor:
-    import torch
-
-    return torch.from_numpy(values.copy())
-
-
 def _document(start: int, end: int, config: CorpusConfig) -> Encoded:
     length, number = end - start, start // config.context_length
     flags = np.zeros(length, dtype=np.uint8)
@@ -82,7 +77,7 @@ def _document(start: int, end: int, config: CorpusConfig) -> Encoded:
         tokens=(np.arange(start, end) % 256).astype(np.int32),
         flags=flags,
         context_ends=(length,),
-        turns=(TurnSpan(role="text", start=0, end=length, content_start=0, content_end=length),),
+        turns=(TurnSpan(turn=0, role="text", start=0, end=length, content_start=0, content_end=length),),
         sha=f"{number:016x}",
         title=f"rows {start} to {end - 1}",
         label="odd" if number % 2 else "even",

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count as counting
 from pathlib import Path
-from typing import IO, Any, Protocol, final
+from typing import IO, Any, Protocol, final, runtime_checkable
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -43,15 +43,14 @@ class Unreadable:
     error: CorpusInvalid
 
 
+@runtime_checkable
 class Source(Protocol):
     """Gives documents in a fixed order, as often as asked."""
 
-    @property
     def fingerprint(self) -> str:
         """Changes when the documents do: it becomes an input of the corpus."""
         ...
 
-    @property
     def count(self) -> int | None:
         """How many records there are, if that is known without reading them; for progress only."""
         ...
@@ -149,7 +148,6 @@ class Files:
             got = f"{len(self._others)} other files" if self._others else "an empty folder"
             raise CorpusInvalid(f"{self._root} holds nothing to read.", got=got, wanted=f"files of type {', '.join(SUFFIXES)}", do="Check the path.")
 
-    @property
     def fingerprint(self) -> str:
         digest = hashlib.sha256()
         for path in self._paths:
@@ -157,7 +155,6 @@ class Files:
                 digest.update(f"{self._name(path)}\0{hashlib.file_digest(handle, 'sha256').hexdigest()}\n".encode())
         return digest.hexdigest()[:16]
 
-    @property
     def count(self) -> int | None:
         total = 0
         for path in self._paths:
@@ -165,7 +162,7 @@ class Files:
                 return None
             if path.suffix == ".jsonl":
                 with path.open("rb") as handle:
-                    total += sum(block.count(b"\n") for block in iter(lambda: handle.read(1 << 20), b""))  # noqa: B023  # used at once
+                    total += sum(block.count(b"\n") for block in iter(lambda: handle.read(1 << 20), b""))
             elif path.suffix == ".parquet":
                 total += _parquet(path).metadata.num_rows
             else:
@@ -269,5 +266,5 @@ def _parquet(path: Path) -> pq.ParquetFile:
 
 def _broken_utf8(where: str, error: UnicodeDecodeError) -> Unreadable:
     got = f"byte 0x{error.object[error.start]:02x} at offset {error.start}"
-    do = f'Convert it (for Latin-1: iconv -f latin1 -t utf8), or set invalid="skip" to leave it out.'  # noqa: F541
+    do = 'Convert it (for Latin-1: iconv -f latin1 -t utf8), or set invalid="skip" to leave it out.'
     return Unreadable(reason="broken UTF-8", error=CorpusInvalid(f"{where} is not UTF-8.", got=got, wanted="UTF-8", do=do))
