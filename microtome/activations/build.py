@@ -274,7 +274,7 @@ def _with_contexts(body: Encoded, bos: int | None, config: CorpusConfig) -> Enco
     return replace(body, tokens=cut_tokens, flags=cut_flags, context_ends=tuple(ends), turns=tuple(turns))
 
 
-def _turn_table(documents: list[Encoded], doc_start: npt.NDArray[np.int64]) -> pa.Table:
+def _turn_table(documents: list[Encoded], doc_start: npt.NDArray[np.int64]) -> pa.Table:  # pyright: ignore[reportUnknownParameterType]  # pyarrow ships no types
     rows = [(doc, span.turn, span) for doc, document in enumerate(documents) for span in document.turns]
     assert all(span.role in ROLE_NAMES for _, _, span in rows)
     places = ("start", "end", "content_start", "content_end")

@@ -31,6 +31,7 @@ class HubDataset:
     def _rows(self) -> Any:
         try:
             import datasets
+            from datasets.exceptions import DatasetsError
         except ImportError as error:
             do = "Install it: pip install 'microtome[datasets]'."
             what = "reading a dataset from the hub needs the package datasets."
@@ -39,7 +40,7 @@ class HubDataset:
         path, _, subset = name.partition(":")
         try:
             splits: Any = datasets.load_dataset(path, subset or None, revision=revision or None)
-        except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        except (OSError, ValueError, DatasetsError) as error:
             do = "Check the name and the connection, or give a path: for a local file write ./name."
             what = f'the dataset "{self._config.source}" cannot be loaded from the hub.'
             raise CorpusNotFound(what, got=str(error).splitlines()[0][:300], wanted="a public dataset, or a file that exists", do=do) from error

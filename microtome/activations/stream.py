@@ -1,9 +1,9 @@
 """The stream: kept rows of one split in random order, for ever, from shards larger than memory.
 
-Rows are read in chunks of 256 consecutive tokens. Each epoch permutes all chunks; as many as fit fill a preallocated buffer, and the rows of
-that fill are permuted again before they are served. So every kept row is served exactly once an epoch, neighbours in a batch come from all over
-the corpus, and where the stream stands is one number: the rows served so far. (A ring buffer, whose content depends on all that was served
-before, could be resumed only by storing it.)
+Rows are read in chunks of 16 to 256 consecutive tokens, the shorter the smaller the buffer. Each epoch permutes all chunks; as many as fit
+fill a preallocated buffer, and the rows of that fill are permuted again before they are served. So every kept row is served exactly once an
+epoch, neighbours in a batch come from all over the corpus, and where the stream stands is one number: the rows served so far. (A ring buffer,
+whose content depends on all that was served before, could be resumed only by storing it.)
 """
 
 from collections.abc import Iterator, Mapping
@@ -20,7 +20,8 @@ from microtome.errors import ConfigError, NotEnoughTokens, ShapeMismatch
 from microtome.models import Site
 from microtome.shapes import Float, Int, Tensor
 
-CHUNK_TOKENS = 256
+MIN_CHUNK, MAX_CHUNK = 16, 256
+"""Tokens read at a stretch: a buffer holds 256 chunks or more, so that few rows of a batch are neighbours."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +38,7 @@ class HeldOut:
 
 @dataclass(frozen=True, kw_only=True)
 class _Chunks:
-    """Runs of at most `CHUNK_TOKENS` tokens inside one shard, with how many rows each gives."""
+    """Runs of consecutive tokens inside one shard, with how many rows each gives."""
 
     shard: npt.NDArray[np.int64]
     start: npt.NDArray[np.int64]
@@ -77,8 +78,8 @@ class ActivationStream:
         check_fit(shards, corpus)
         if batch_size < 1:
             raise ConfigError("a batch holds at least one row.", got=batch_size, wanted="1 or more", do="Correct batch_size.")
-        if buffer_rows < CHUNK_TOKENS:
-            raise ConfigError("the buffer is too small.", got=buffer_rows, wanted=f"{CHUNK_TOKENS} rows or more", do="Raise buffer_rows.")
+        if buffer_rows < MAX_CHUNK:
+            raise ConfigError("the buffer is too small.", got=buffer_rows, wanted=f"{MAX_CHUNK} rows or more", do="Raise buffer_rows.")
         self.site = shards.site(site)
         self.split = split
         self.batch_size = batch_size
@@ -86,7 +87,7 @@ class ActivationStream:
         self.buffer_rows = buffer_rows
         self._shards, self._corpus = shards, corpus
         self._mask = _rows_of_split(shards, corpus, split)
-        self._chunks = _chunks(shards, self._mask)
+        self._chunks = _chunks(shards, self._mask, chunk_tokens=min(MAX_CHUNK, max(MIN_CHUNK, buffer_rows // 256)))
         self.n_rows: int = int(self._chunks.rows.sum())
         """Rows an epoch."""
         if self.n_rows == 0:
@@ -223,14 +224,14 @@ def _rows_of_split(shards: Shards, corpus: Corpus, split: str) -> npt.NDArray[np
     return shards.keep & np.repeat(inside, np.diff(corpus.doc_start))
 
 
-def _chunks(shards: Shards, mask: npt.NDArray[np.bool_]) -> _Chunks:
+def _chunks(shards: Shards, mask: npt.NDArray[np.bool_], *, chunk_tokens: int) -> _Chunks:
     shard: list[npt.NDArray[np.int64]] = []
     starts: list[npt.NDArray[np.int64]] = []
     ends: list[npt.NDArray[np.int64]] = []
     for number, (start, end) in enumerate(shards.ranges):
-        first = np.arange(start, end, CHUNK_TOKENS, dtype=np.int64)
+        first = np.arange(start, end, chunk_tokens, dtype=np.int64)
         starts.append(first)
-        ends.append(np.minimum(first + CHUNK_TOKENS, end))
+        ends.append(np.minimum(first + chunk_tokens, end))
         shard.append(np.full(len(first), number, dtype=np.int64))
     start_all, end_all = np.concatenate(starts), np.concatenate(ends)
     rows = np.add.reduceat(mask, start_all, dtype=np.int64)
