@@ -1,0 +1,46 @@
+// The keyboard: pages say which keys do what; typing into a field is left alone.
+import { useEffect } from "./dom.js";
+
+/** Keys, what they do and the words for the help sheet. */
+export const HELP = [
+  ["/", "search labels, or type a feature's number"],
+  ["j  →", "next feature or document"],
+  ["k  ←", "previous feature or document"],
+  ["r", "a random feature"],
+  ["t", "type a text to test"],
+  ["f", "feature table"],
+  ["o", "overview of the index"],
+  ["d", "light or dark"],
+  ["Esc", "leave a field, close, unpin"],
+  ["?", "this help"],
+];
+
+/** @param {EventTarget | null} target */
+const isTyping = (target) => target instanceof HTMLElement && (target.matches("input, textarea, select") || target.isContentEditable);
+
+/** @param {Record<string, (event: KeyboardEvent) => void>} keys by `event.key` */
+export function useKeys(keys) {
+  useEffect(() => {
+    /** @param {KeyboardEvent} event */
+    const press = (event) => {
+      if (event.ctrlKey || event.metaKey || event.altKey) return;
+      if (isTyping(event.target)) {
+        if (event.key === "Escape") /** @type {HTMLElement} */ (event.target).blur();
+        return;
+      }
+      const act = keys[event.key];
+      if (!act) return;
+      event.preventDefault();
+      act(event);
+    };
+    addEventListener("keydown", press);
+    return () => removeEventListener("keydown", press);
+  });
+}
+
+/** Focus the first element that fits. @param {string} selector */
+export function focus(selector) {
+  const element = document.querySelector(selector);
+  if (element instanceof HTMLElement) element.focus();
+  if (element instanceof HTMLInputElement) element.select();
+}

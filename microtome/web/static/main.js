@@ -1,0 +1,89 @@
+// The frame around every page: which page an address means, the bar at the top, the keys that work everywhere.
+import { html, render, signal, useState } from "./lib/dom.js";
+import { focus, useKeys } from "./lib/keys.js";
+import { address, at, go, place } from "./lib/place.js";
+import { startTips } from "./lib/tip.js";
+import { DocumentPage } from "./pages/document.js";
+import { DocumentsPage } from "./pages/documents.js";
+import { FeaturePage } from "./pages/feature.js";
+import { HomePage } from "./pages/home.js";
+import { OverviewPage } from "./pages/overview.js";
+import { SearchPage } from "./pages/search.js";
+import { TablePage } from "./pages/table.js";
+import { HelpSheet } from "./panels/help.js";
+import { ErrorPanel } from "./panels/states.js";
+
+/** @type {readonly [RegExp, (props: any) => any][]} */
+const ROUTES = [
+  [/^\/$/, HomePage],
+  [/^\/s\/([^/]+)$/, OverviewPage],
+  [/^\/s\/([^/]+)\/features$/, TablePage],
+  [/^\/s\/([^/]+)\/search$/, SearchPage],
+  [/^\/s\/([^/]+)\/f\/([^/]+)$/, FeaturePage],
+  [/^\/s\/([^/]+)\/documents$/, DocumentsPage],
+  [/^\/s\/([^/]+)\/d\/([^/]+)$/, DocumentPage],
+];
+
+const isHelpOpen = signal(false);
+
+function switchTheme() {
+  const root = document.documentElement;
+  const isDark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+  root.dataset.theme = isDark ? "light" : "dark";
+  localStorage.setItem("microtome-theme", root.dataset.theme);
+}
+
+/** @param {{ index: string | null }} props */
+function TopBar({ index }) {
+  const [text, setText] = useState("");
+  const here = place.value.path;
+  /** @param {Event} event */
+  const search = (event) => {
+    event.preventDefault();
+    if (!index || !text.trim()) return;
+    const number = /^#?(\d+)$/.exec(text.trim());
+    go(number ? `${at(index)}/f/${number[1]}` : address(`${at(index)}/features`, { search: text.trim() }));
+    setText("");
+    if (document.activeElement instanceof HTMLElement) document.activeElement.blur();
+  };
+  /** @param {string} href @param {string} name @param {boolean} on */
+  const tab = (href, name, on) => html`<a href=${href} aria-current=${on ? "page" : null}>${name}</a>`;
+  return html`<header class="topbar">
+    <a class="brand" href="/"><img src="/static/icon.svg" alt="" width="20" height="20" />microtome</a>
+    ${index && html`<nav aria-label="pages">
+      ${tab(at(index), index, here === at(index))}
+      ${tab(`${at(index)}/features`, "Features", /\/(features|f\/.*)$/.test(here))}
+      ${tab(`${at(index)}/documents`, "Documents", /\/(documents|d\/.*)$/.test(here))}
+      ${tab(`${at(index)}/search`, "Find by text", here.endsWith("/search"))}</nav>
+      <form role="search" onSubmit=${search}><input id="search" type="search" aria-label="search" placeholder="Label or number   /" value=${text} maxlength="500" onInput=${(/** @type {any} */ event) => setText(event.currentTarget.value)} /></form>`}
+    <span class="tools"><button class="plain" onClick=${switchTheme} aria-label="light or dark" data-tip="light or dark (d)">◐</button><button class="plain" onClick=${() => (isHelpOpen.value = true)} aria-label="help" data-tip="keys (?)">?</button></span>
+  </header>`;
+}
+
+function App() {
+  const { path } = place.value;
+  let index = null;
+  let page = null;
+  for (const [pattern, Page] of ROUTES) {
+    const match = pattern.exec(path);
+    if (!match) continue;
+    index = match[1] ?? null;
+    page = html`<${Page} key=${`${pattern}${index}`} index=${index} id=${match[2]} />`;
+    break;
+  }
+  const lost = { error: "PageNotFound", what: "there is nothing at this address.", got: path, wanted: "a page's address", do: "Begin at the first page.", docs: "docs/errors.md#page-not-found" };
+  useKeys({
+    "/": () => focus("#search"),
+    "?": () => (isHelpOpen.value = true),
+    d: switchTheme,
+    f: () => index && go(`${at(index)}/features`),
+    o: () => go(index ? at(index) : "/"),
+    t: () => focus("#test-text"),
+  });
+  return html`<${TopBar} index=${index} />
+    <main>${page ?? html`<${ErrorPanel} error=${{ parts: lost }} /><p><a href="/">First page</a></p>`}</main>
+    ${isHelpOpen.value && html`<${HelpSheet} onClose=${() => (isHelpOpen.value = false)} />`}`;
+}
+
+startTips();
+render(html`<${App} />`, /** @type {HTMLElement} */ (document.getElementById("app")));

@@ -1,0 +1,83 @@
+// One feature: what it is called, what it responds to, what it does to the output, and any text to test it on.
+import { BestTokensPanel } from "../panels/besttokens.js";
+import { BreakdownsPanel } from "../panels/breakdowns.js";
+import { HistogramChart } from "../panels/charts.js";
+import { ExamplesPanel } from "../panels/examples.js";
+import { LabelPanel } from "../panels/label.js";
+import { LogitsPanel } from "../panels/logits.js";
+import { NeighboursPanel } from "../panels/neighbours.js";
+import { NotesPanel } from "../panels/notes.js";
+import { Reproduce } from "../panels/reproduce.js";
+import { ErrorPanel, Loading } from "../panels/states.js";
+import { TestBox } from "../panels/testbox.js";
+import { get, useAnswer } from "../lib/api.js";
+import { html, useEffect } from "../lib/dom.js";
+import { count, num, percent } from "../lib/format.js";
+import { focus, useKeys } from "../lib/keys.js";
+import { address, at, go, place } from "../lib/place.js";
+
+/** @param {{ index: string, id: string }} props */
+export function FeaturePage({ index, id }) {
+  const feature = Number(id);
+  const json = `/api${at(index)}/f/${id}`;
+  const { value, error, loading, again } = useAnswer(json);
+  const card = /** @type {(Card & { reproduce: any }) | null} */ (value);
+  const { query } = place.value;
+  const kept = { test: query.get("test"), slice: query.get("slice"), wide: query.get("wide"), breaks: query.get("breaks") };
+  /** @param {number} to */
+  const link = (to) => address(`${at(index)}/f/${to}`, kept);
+  /** @param {number} step */
+  const move = (step) => {
+    const to = feature + step;
+    if (card && to >= 0 && to < card.n_features) go(link(to));
+  };
+  const random = () => card && go(link(Math.floor(Math.random() * card.n_features)));
+  useKeys({ j: () => move(1), ArrowRight: () => move(1), k: () => move(-1), ArrowLeft: () => move(-1), r: random, t: () => focus("#test-text") });
+  useEffect(() => {
+    document.title = `${id}${card && card.feature === feature ? ` ${card.label.text}` : ""} · ${index}`;
+    if (!card) return;
+    for (const to of [feature + 1, feature - 1]) if (to >= 0 && to < card.n_features) get(`/api${at(index)}/f/${to}`).catch(() => null);
+  }, [card, id]);
+  if (error) return html`<${ErrorPanel} error=${error} again=${again} />`;
+  if (!card) return html`<${Loading} lines=${12} />`;
+  return html`<article class=${`feature ${loading ? "stale" : ""}`}>
+    <nav class="stepper" aria-label="features">
+      ${feature > 0 ? html`<a href=${link(feature - 1)} rel="prev" data-tip="k">‹</a>` : html`<span>‹</span>`}
+      <span>Feature <b>${count(card.feature)}</b> of ${count(card.n_features)}</span>
+      ${feature < card.n_features - 1 ? html`<a href=${link(feature + 1)} rel="next" data-tip="j">›</a>` : html`<span>›</span>`}
+      <button class="plain" onClick=${random} data-tip="r">random</button>
+    </nav>
+    <${LabelPanel} card=${card} onChange=${again} />
+    <${Facts} card=${card} />
+    <div class="columns">
+      <div class="main-column">
+        <${TestBox} index=${index} feature=${feature} />
+        <${ExamplesPanel} card=${card} />
+      </div>
+      <aside class="side-column">
+        <section class="panel" id="histogram"><h2>How strongly it fires</h2><${HistogramChart} histogram=${card.histogram} what="firings" /></section>
+        <${LogitsPanel} logits=${card.logits} />
+        ${card.statistics.count > 0 && html`<${BestTokensPanel} profile=${card.tokens} />`}
+        <${NeighboursPanel} index=${index} neighbours=${card.neighbours} test=${kept.test} />
+        ${card.statistics.count > 0 && html`<${BreakdownsPanel} breakdowns=${card.breakdowns} />`}
+        ${card.statistics.count > 0 && html`<section class="panel" id="offsets"><h2>Where in the document</h2><${HistogramChart} histogram=${card.offsets} what="firings" height=${56} /></section>`}
+        <${NotesPanel} card=${card} onChange=${again} />
+      </aside>
+    </div>
+    <${Reproduce} recipe=${card.reproduce} json=${json} />
+  </article>`;
+}
+
+/** @param {{ card: Card }} props */
+function Facts({ card }) {
+  const s = card.statistics;
+  const facts = [
+    ["density", percent(s.density), `${count(s.count)} tokens`, "share of kept tokens on which it fires"],
+    ["documents", count(s.documents), percent(s.document_share), "documents in which it fires"],
+    ["maximum", num(s.max), "", "largest activation in the corpus"],
+    ["mean", num(s.mean), "where it fires", "mean activation where it fires"],
+    ["token entropy", s.count ? num(card.tokens.entropy) : "–", "bits", "0 bits: always the same token"],
+    ["decoder norm", num(s.decoder_norm), `encoder ${num(s.encoder_norm)}`, "length of its direction, in the model's units"],
+  ];
+  return html`<dl class="tiles">${facts.map(([name, value, more, tip]) => html`<div data-tip=${tip}><dt>${name}</dt><dd>${value}<small>${more}</small></dd></div>`)}</dl>`;
+}

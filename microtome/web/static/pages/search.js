@@ -1,0 +1,55 @@
+// Find features by a text: the model runs on it here, and the features that respond are ranked.
+import { ModelWait } from "../panels/modelwait.js";
+import { Reproduce } from "../panels/reproduce.js";
+import { Bar } from "../panels/charts.js";
+import { Empty, ErrorPanel } from "../panels/states.js";
+import { Tokens, tokenTip } from "../panels/tokens.js";
+import { useAnswer } from "../lib/api.js";
+import { html, useEffect, useState } from "../lib/dom.js";
+import { count, num, percent } from "../lib/format.js";
+import { address, at, place, setQuery } from "../lib/place.js";
+import { RankChoice } from "../panels/rank.js";
+
+/** @param {{ index: string }} props */
+export function SearchPage({ index }) {
+  const { query } = place.value;
+  const asked = query.get("text") ?? "";
+  const rank = query.get("rank") ?? "specific";
+  const [text, setText] = useState(asked);
+  const [painted, setPainted] = useState(-1);
+  useEffect(() => setText(asked), [asked]);
+  useEffect(() => setPainted(-1), [asked, rank]);
+  useEffect(() => void (document.title = `Find by text · ${index}`), [index]);
+  const { value, error, loading, again } = useAnswer(asked ? `/api${at(index)}/search` : null, { text: asked, rank, limit: 60 });
+  const found = /** @type {(Search & { reproduce: any }) | null} */ (asked ? value : null);
+  const run = () => (text === asked ? again() : setQuery({ text }, { push: true }));
+  /** @param {KeyboardEvent} event */
+  const press = (event) => {
+    if (event.key !== "Enter" || event.shiftKey) return;
+    event.preventDefault();
+    run();
+  };
+  const hit = found?.hits.find((one) => one.feature === painted) ?? found?.hits[0];
+  return html`<header class="title"><h1>Find features by a text</h1><a class="mode" href=${`${at(index)}/features`}>← table of all features</a></header>
+    <section class="panel testbox">
+      <div class="entry">
+        <textarea id="test-text" rows="3" maxlength="2000" aria-label="text" placeholder="Type a text and press Enter: the model runs on it, and the features that fire are ranked." value=${text}
+          onInput=${(/** @type {any} */ event) => setText(event.currentTarget.value)} onKeyDown=${press}></textarea>
+        <button class="main" disabled=${!text} onClick=${run}>Run</button>
+      </div>
+      ${loading && asked && html`<${ModelWait} index=${index} />`}
+      ${found && hit && html`<p class="strip-line"><${Tokens} pieces=${found.pieces} activations=${hit.activations} max=${hit.max} peak=${hit.peak} breaks=${true} tip=${(/** @type {number} */ i) => tokenTip(found.pieces[i], hit.activations[i], i === hit.peak ? hit.share_of_max : NaN)} /></p>
+        <p class="note">Painted: feature ${hit.feature}, ${hit.label}. Point at a line below to paint another.</p>`}
+    </section>
+    ${error && html`<${ErrorPanel} error=${error} again=${again} />`}
+    ${found && html`<div class="bar-head"><h2>${count(found.n_active)} features fire</h2><${RankChoice} rank=${rank} /></div>`}
+    ${found && found.hits.length === 0 && html`<${Empty} title="Nothing fires"><p>No feature responds to this text.</p></${Empty}>`}
+    ${found && found.hits.length > 0 && html`<ol class="hits">${found.hits.map((one) => html`<li class=${one === hit ? "on" : ""} onPointerEnter=${() => setPainted(one.feature)} onFocusIn=${() => setPainted(one.feature)}>
+      <a href=${address(`${at(index)}/f/${one.feature}`, { test: asked })}><span class="number">${one.feature}</span> <span class="label">${one.label}</span></a>
+      <span class="piece">${found.pieces[one.peak]}</span>
+      <span class="meter-value"><${Bar} part=${one.share_of_max} /> ${percent(one.share_of_max)} of max</span>
+      <span class="value" data-tip="largest activation in the text">${num(one.max)}</span>
+      <span class="quiet value" data-tip="density over the corpus">${percent(one.density)}</span>
+      ${one.share_of_max > 1 && html`<span class="badge weak" data-tip="stronger than anything in the corpus">above 100 %</span>`}</li>`)}</ol>
+      <${Reproduce} recipe=${found.reproduce} json=${address(`/api${at(index)}/search`, { text: asked, rank })} />`}`;
+}

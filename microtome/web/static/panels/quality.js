@@ -1,0 +1,24 @@
+// The dictionary's held-out figures, each beside its controls: a random dictionary and the mean.
+import { html } from "../lib/dom.js";
+import { count, num } from "../lib/format.js";
+
+/** Anything in the quality record that is a `Result`. @param {any} value */
+const isResult = (value) => value !== null && typeof value === "object" && typeof value.value === "number" && "baselines" in value;
+
+/** @param {{ quality: Record<string, any>, quantised: string }} props */
+export function QualityPanel({ quality, quantised }) {
+  const results = Object.entries(quality).filter(([, value]) => isResult(value));
+  if (results.length === 0) {
+    return html`<section class="panel" id="quality"><h2>Quality</h2><p class="quiet">Not measured for this dictionary.</p></section>`;
+  }
+  const controls = [...new Set(results.flatMap(([, result]) => Object.keys(result.baselines)))];
+  return html`<section class="panel" id="quality"><h2>Quality on held-out text</h2>
+    <table class="mini">
+      <thead><tr><th></th><th>this dictionary</th>${controls.map((name) => html`<th>${name} <span class="quiet">control</span></th>`)}</tr></thead>
+      <tbody>${results.map(([key, result]) => html`<tr data-tip=${result.definition}><td>${result.name || key}</td>
+        <td><b>${num(result.value)}</b>${result.unit && html` <small>${result.unit}</small>`}${result.low !== null && html` <small>${num(result.low)} – ${num(result.high)}</small>`}</td>
+        ${controls.map((name) => html`<td class="quiet">${name in result.baselines ? num(result.baselines[name]) : ""}</td>`)}</tr>`)}</tbody>
+    </table>
+    <p class="note">95 % intervals by resampling documents${results[0][1].n ? `; n ${count(results[0][1].n)}` : ""}.${quantised && ` Measured on the ${quantised} model.`}</p>
+  </section>`;
+}
