@@ -1,7 +1,7 @@
 """Nonlinearities: how pre-activations become sparse codes. A value of a dictionary, stored by name in its file."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from microtome.config import from_dict, to_dict
 from microtome.dictionaries.codes import SparseCodes
@@ -11,6 +11,7 @@ from microtome.registry import Registry
 from microtome.shapes import Float, Tensor
 
 
+@runtime_checkable
 class Nonlinearity(Protocol):
     """Turns a block of pre-activations into codes."""
 
@@ -20,7 +21,6 @@ class Nonlinearity(Protocol):
 NONLINEARITIES: Registry[type[Nonlinearity]] = Registry("nonlinearity")
 
 
-@NONLINEARITIES.register("topk")
 @dataclass(frozen=True, kw_only=True)
 class TopK:
     """The `k` largest pre-activations of each token, negative ones set to 0 (Makhzani & Frey 2013; Gao et al. 2024, eq. 3)."""
@@ -35,6 +35,9 @@ class TopK:
     def __call__(self, pre: Float[Tensor, "n d_dict"]) -> SparseCodes:
         indices = top_k(pre, self.k)
         return SparseCodes(indices, pre.gather(1, indices).relu(), pre.shape[1])
+
+
+NONLINEARITIES.register("topk")(TopK)
 
 
 def nonlinearity_to_json(value: Nonlinearity) -> dict[str, object]:

@@ -6,7 +6,21 @@ Follow it with a callback, which gets a `StepRecord` a step. `measure_quality` m
 """
 
 from microtome.training.config import TrainConfig
-from microtome.training.loop import train
+from microtome.training.fit import Batches, Fit
+from microtome.training.loop import open_trained, train
+from microtome.training.quality import measure_quality
 from microtome.training.records import Callback, LrTrial, Quality, StepRecord, Trained
 
-__all__ = ["TrainConfig", "train", "Trained", "StepRecord", "Callback", "LrTrial", "Quality"]
+__all__ = [
+    "TrainConfig",
+    "train",
+    "open_trained",
+    "Trained",
+    "StepRecord",
+    "Callback",
+    "LrTrial",
+    "Quality",
+    "measure_quality",
+    "Fit",
+    "Batches",
+]

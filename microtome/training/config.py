@@ -40,7 +40,19 @@ class TrainConfig:
     """Where the decoder's bias starts."""
     encoder_product: Literal["auto", "float32", "bfloat16"] = "auto"
     """Number type of the product that proposes the active features; their values are fp32 either way. See `pick_product`."""
+    checkpoint_every_tokens: int = 400_000
+    """How much work a kill can cost. Changes nothing in the result."""
     seed: int = 0
+
+    @property
+    def steps(self) -> int:
+        """Steps of the training itself."""
+        return self.tokens // self.batch_size
+
+    @property
+    def search_steps(self) -> int:
+        """Steps of every trial of the search; 0 when the learning rate is given."""
+        return self.lr_search_tokens // self.batch_size if self.lr is None and len(self.lr_search) > 1 else 0
 
     def __post_init__(self) -> None:
         _require(self.d_dict >= 1, "d_dict", self.d_dict, "1 or more")
@@ -55,9 +67,10 @@ class TrainConfig:
         _require(0 <= self.decay_share <= 1 - self.warmup_share, "decay_share", self.decay_share, "0 to 1 - warmup_share")
         _require(self.aux_coefficient >= 0, "aux_coefficient", self.aux_coefficient, "0 or more")
         _require(self.dead_after_tokens >= 1, "dead_after_tokens", self.dead_after_tokens, "1 or more")
+        _require(self.checkpoint_every_tokens >= 1, "checkpoint_every_tokens", self.checkpoint_every_tokens, "1 or more")
         _require(self.encoder_norm > 0, "encoder_norm", self.encoder_norm, "above 0")
 
 
-def _require(holds: bool, field: str, got: object, wanted: str) -> None:
+def _require(holds: bool, field: str, got: object, wanted: str) -> None:  # noqa: PLR0917  # a table of rules reads best in columns
     if not holds:
         raise ConfigError(f"TrainConfig.{field} is out of range.", got=got, wanted=wanted, do=f"Correct {field}.")

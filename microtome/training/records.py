@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from microtome.dictionaries import SAE
 from microtome.stats import Result
@@ -24,18 +24,17 @@ class StepRecord:
     """Learning rate of this step."""
     peak_lr: float
     """What the schedule rises to: names the run during a search."""
-    loss: float
-    """Mean squared error in scaled units, revival loss not included."""
     fvu: float
-    """Fraction of variance unexplained on this batch."""
+    """Mean squared error over the variance of the rows that set the input scale: the loss, and an estimate of FVU on this batch."""
     l0: float
     """Mean active features a token."""
     dead: int
     """Features counted as dead before this step."""
     aux_loss: float
-    """Revival loss before its coefficient; 0 when nothing is dead."""
+    """Revival loss before its coefficient, in the units of `fvu`; 0 when nothing is dead."""
 
 
+@runtime_checkable
 class Callback(Protocol):
     """Called after every step."""
 

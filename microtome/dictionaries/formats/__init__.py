@@ -1,5 +1,5 @@
 """How dictionaries are stored, one file a format."""
 
-from microtome.dictionaries.formats.native import load_dictionary, read_weights, save
+from microtome.dictionaries.formats.native import WEIGHTS, load_dictionary, read_weights, save
 
-__all__ = ["load_dictionary", "read_weights", "save"]
+__all__ = ["WEIGHTS", "load_dictionary", "read_weights", "save"]

@@ -1,0 +1,54 @@
+"""What the kernels compute, in plain dense torch: the specification that the fast ones are tested against.
+
+With rows z [n, d_in] in scaled units:
+
+    pre   = (z - b_dec) W_enc^T + b_enc
+    a     = relu(pre) on the k largest of each row, 0 elsewhere
+    z_hat = a W_dec + b_dec
+    loss  = mean((z_hat - z)^2)                                   over rows and columns
+
+Revival of dead features (after AuxK of Gao et al. 2024, appendix A.2; the residual and the centred rows are constants here):
+
+    pre_aux = (z - b_dec) W_enc[dead]^T + b_enc[dead]
+    a_aux   = pre_aux on the k_aux largest of each row, 0 elsewhere
+    aux     = mean((a_aux W_dec[dead] - (z - z_hat))^2)
+
+`a_aux` is not rectified. A feature is dead because its pre-activations are low; behind a relu its gradient would be exactly 0.
+Everything is differentiable by autograd, which gives the gradients that the fast kernels must reproduce.
+"""
+
+import torch
+
+from microtome.dictionaries.kernels.weights import Weights
+from microtome.shapes import Bool, Float, Int, Tensor
+
+
+def keep_largest(pre: Float[Tensor, "n m"], k: int) -> Bool[Tensor, "n m"]:
+    """True at the k largest values of each row."""
+    kept = torch.zeros_like(pre, dtype=torch.bool)
+    return kept.scatter(1, pre.topk(min(k, pre.shape[1]), dim=1).indices, True)
+
+
+def encode(z: Float[Tensor, "n d_in"], weights: Weights, *, k: int) -> Float[Tensor, "n d_dict"]:
+    """Dense codes."""
+    pre = (z - weights.b_dec) @ weights.W_enc.T + weights.b_enc
+    return torch.where(keep_largest(pre, k), pre.relu(), 0.0)
+
+
+def decode(codes: Float[Tensor, "n d_dict"], weights: Weights) -> Float[Tensor, "n d_in"]:
+    """The reconstruction in scaled units."""
+    return codes @ weights.W_dec + weights.b_dec
+
+
+def loss(z: Float[Tensor, "n d_in"], weights: Weights, *, k: int) -> Float[Tensor, ""]:
+    """Mean squared error."""
+    return (decode(encode(z, weights, k=k), weights) - z).square().mean()
+
+
+def revival_loss(
+    z: Float[Tensor, "n d_in"], residual: Float[Tensor, "n d_in"], weights: Weights, *, dead: Int[Tensor, "m"], k_aux: int
+) -> Float[Tensor, ""]:
+    """How badly the dead features alone explain `residual` = z - z_hat."""
+    pre = (z - weights.b_dec.detach()) @ weights.W_enc[dead].T + weights.b_enc[dead]
+    codes = torch.where(keep_largest(pre, k_aux), pre, 0.0)
+    return (codes @ weights.W_dec[dead] - residual.detach()).square().mean()
