@@ -87,7 +87,7 @@ def _make(session: Session, scale: Scale) -> Path:
         from microtome.features import IndexConfig, build_index
         from microtome.models import load
         from microtome.training import TrainConfig, train
-        from microtome.web.report import write_report
+        from microtome.web import write_report
 
     place, progress = session.workspace.place, session.progress
     with session.step("model"):

@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 from rich.console import Console, RenderableType
@@ -43,7 +43,7 @@ class Session:
         self.progress: Bars | Lines = Bars(self._err) if self._err.is_terminal else Lines(self._err)
         self._open = ExitStack()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Session":
         self._open.enter_context(self.progress)
         return self
 
