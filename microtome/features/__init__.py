@@ -5,6 +5,10 @@ tokens), one row of statistics a feature, and a rule label with its exact F1 for
 `FeatureIndex`; what they answer with is in `records.py`. A new kind of rule is one function in `rules.py`.
 """
 
+from microtome.features.build import build_index
+from microtome.features.catalogue import Catalogue
+from microtome.features.config import IndexConfig
+from microtome.features.index import FeatureIndex
 from microtome.features.records import (
     Breakdown,
     Card,
@@ -36,6 +40,10 @@ from microtome.features.records import (
 )
 
 __all__ = [
+    "IndexConfig",
+    "build_index",
+    "FeatureIndex",
+    "Catalogue",
     "Breakdown",
     "Card",
     "DocumentFeature",

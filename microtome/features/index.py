@@ -1,0 +1,146 @@
+"""The feature index, opened: every question about features is a method here."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import final
+
+from microtome.artifacts import Artifact, Workspace
+from microtome.features import cards, documents, probe, tables
+from microtome.features.html import overview_html
+from microtome.features.records import Card, DocumentList, DocumentView, Label, Overview, RuleLabel, Search, Table, TextTest, TokenView, Window
+from microtome.features.store import Store
+from microtome.models import Model
+
+
+@final
+class FeatureIndex:
+    """A finished index. Neither the model nor the dictionary is opened for anything but `search` and `test`.
+
+    >>> index = FeatureIndex.open(workspace.find("index"), workspace)
+    >>> index.table(filter='density > 0.001 and label ~ "france"', sort="f1", descending=True)
+    >>> index.card(1234)
+
+    Safe to be asked from several threads.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    @classmethod
+    def open(cls, path: str | Path, workspace: Workspace | str | Path | None = None) -> "FeatureIndex":
+        """Open the index artifact at `path`; its corpus is found by id in `workspace` (by default the one that `path` lies in).
+
+        Raises `ArtifactMissing`, `ArtifactForeign` or `ArtifactDamaged`.
+        """
+        artifact = Artifact.open(path, "index")
+        if not isinstance(workspace, Workspace):
+            workspace = Workspace(workspace if workspace is not None else Path(path).resolve().parent.parent)
+        return cls(Store(artifact, workspace))
+
+    @property
+    def id(self) -> str:
+        return self.store.id
+
+    @property
+    def name(self) -> str:
+        return self.store.name
+
+    @property
+    def path(self) -> Path:
+        return self.store.path
+
+    @property
+    def n_features(self) -> int:
+        return self.store.n_features
+
+    # labels and notes
+
+    def labels(self) -> Sequence[str]:
+        """The label of every feature: the person's if there is one, else the rule's."""
+        return self.store.labels()
+
+    def label(self, feature: int) -> Label:
+        """The label of one feature and where it comes from."""
+        return self.store.label(feature)
+
+    def set_label(self, feature: int, *, text: str) -> None:
+        """Give a feature a label of one's own; an empty text brings the rule's back."""
+        self.store.catalogue.set_label(self.id, self.store.known(feature), text=text)
+
+    def add_note(self, feature: int, *, text: str) -> None:
+        """Leave a remark on a feature."""
+        self.store.catalogue.add_note(self.id, self.store.known(feature), text=text)
+
+    # the whole
+
+    def overview(self) -> Overview:
+        """The index at a glance."""
+        return tables.overview(self.store)
+
+    def table(
+        self,
+        *,
+        sort: str = "feature",
+        descending: bool = False,
+        filter: str = "",
+        search: str = "",
+        offset: int = 0,
+        limit: int = 100,
+    ) -> Table:
+        """A page of the feature table.
+
+        `filter` is a text of the small language of `query.py`; `search` finds labels with these words (prefixes count). With a search and the
+        default sort the best matches come first. Equal values are ordered by feature. Raises `QueryInvalid` naming the nearest column.
+        """
+        page = tables.Page(sort=sort, descending=descending, filter=filter, search=search, offset=offset, limit=limit)
+        return tables.table(self.store, page)
+
+    # one feature, one document, one text
+
+    def card(self, feature: int) -> Card:
+        """Everything known about one feature. Raises `FeatureNotFound`."""
+        return cards.card(self.store, self.store.known(feature))
+
+    def rule(self, feature: int) -> RuleLabel:
+        """The rule label of a feature with its scores."""
+        return cards.rule_of(self.store.rows.row(self.store.known(feature)))
+
+    def examples(
+        self, feature: int, *, stratum: int | None = None, split: str | None = None, role: str | None = None, limit: int = 32
+    ) -> tuple[Window, ...]:
+        """Examples of a feature from its postings: the strongest ones, or a draw from one slice (0 is the weakest), of one split or role.
+
+        One window a document, near-duplicates collapsed. Raises `FeatureNotFound`, and `QueryInvalid` for an unknown slice, split or role.
+        """
+        return cards.examples(self.store, self.store.known(feature), stratum=stratum, split=split, role=role, limit=limit)
+
+    def documents(self, *, search: str = "", offset: int = 0, limit: int = 100) -> DocumentList:
+        """A page of the documents whose title or label holds `search`."""
+        return documents.listing(self.store, search=search, offset=offset, limit=limit)
+
+    def document(self, doc: int, *, rank: str = "specific", offset: int = 0, length: int = 4096, limit: int = 60) -> DocumentView:
+        """`length` tokens of a document from `offset`, with the `limit` features that rank highest there.
+
+        Ranks: `max` (largest activation), `share` (that over the feature's maximum), `count` (tokens it fires on), and `specific`:
+        share × log(1 / share of the store's documents it fires in), which puts what is strong here and rare elsewhere first.
+        Raises `DocumentNotFound`, `QueryInvalid`.
+        """
+        return documents.view(self.store, doc, rank=rank, offset=offset, length=length, limit=limit)
+
+    def token(self, doc: int, *, offset: int) -> TokenView:
+        """One token of a document and every feature that fires on it. Raises `DocumentNotFound`, `QueryInvalid`."""
+        return documents.token(self.store, doc, offset=offset)
+
+    def search(self, model: Model, text: str, *, rank: str = "specific", limit: int = 50) -> Search:
+        """Run the model on a text and rank the features that fire (ranks as in `document`).
+
+        Raises `QueryInvalid` (empty text, unknown rank), `ShapeMismatch` (another model than the index is of), `TokenOutOfRange` (too long).
+        """
+        return probe.search(self.store, model, text=text, rank=rank, limit=limit)
+
+    def test(self, model: Model, feature: int, *, text: str) -> TextTest:
+        """One feature on any text: activation of each token, as a share of the store's maximum and as a percentile. Raises as `search`."""
+        return probe.test(self.store, model, feature=self.store.known(feature), text=text)
+
+    def _repr_html_(self) -> str:
+        return overview_html(self.overview())

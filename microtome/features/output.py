@@ -1,0 +1,64 @@
+"""The output side of features: what their directions do to the logits, and which directions are alike."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+
+from microtome.shapes import Bool, Float, Int, Tensor
+
+_BLOCK = 256
+"""Features a product."""
+
+
+class Ranked(NamedTuple):
+    """Ids and scores, best first."""
+
+    ids: Int[Tensor, "n m"]
+    scores: Float[Tensor, "n m"]
+
+
+class Block(NamedTuple):
+    """Both ends of the direct logits of the features `first`, `first + 1`, …"""
+
+    first: int
+    top: Ranked
+    bottom: Ranked
+
+
+def direct_logits(
+    directions: Float[Tensor, "d_dict d_model"],
+    unembed: Float[Tensor, "vocab d_model"],
+    *,
+    mask: Bool[Tensor, "vocab"],
+    limit: int,
+) -> Iterator[Block]:
+    """Top and bottom vocabulary entries of each direction at unit length, `unembed @ direction / |direction|`, a block of features at a time.
+
+    `unembed` has the final norm's gain folded in; entries outside `mask` (special tokens, unused rows) are left out.
+    Direct path only: later layers are not asked (Elhage et al. 2021).
+    """
+    usable = torch.nonzero(mask).squeeze(1)
+    limit = min(limit, len(usable))
+    rows = unembed[usable].T.contiguous()
+    for start in range(0, len(directions), _BLOCK):
+        logits = torch.nn.functional.normalize(directions[start : start + _BLOCK], dim=1) @ rows
+        high, top = logits.topk(limit, dim=1)
+        low, bottom = logits.topk(limit, dim=1, largest=False)
+        yield Block(start, Ranked(usable[top], high), Ranked(usable[bottom], low))
+
+
+def neighbours(directions: Float[Tensor, "d_dict d_model"], *, limit: int) -> Ranked:
+    """The features whose directions have the largest cosine with each feature's, itself left out; a zero direction has cosine 0 to all."""
+    unit = torch.nn.functional.normalize(directions, dim=1)
+    limit = min(limit, len(unit) - 1)
+    ids: list[Tensor] = []
+    scores: list[Tensor] = []
+    for start in range(0, len(unit), _BLOCK):
+        cosines = unit[start : start + _BLOCK] @ unit.T
+        own = torch.arange(len(cosines))
+        cosines[own, own + start] = -2.0
+        score, which = cosines.topk(limit, dim=1)
+        ids.append(which)
+        scores.append(score)
+    return Ranked(torch.cat(ids), torch.cat(scores))

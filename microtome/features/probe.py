@@ -1,0 +1,118 @@
+"""Any text: run the model up to the dictionary's site, encode, and hold the activations against the store."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from microtome.errors import QueryInvalid, ShapeMismatch
+from microtome.features.arrays import Array
+from microtome.features.ranks import ranked
+from microtome.features.records import Search, SearchHit, TextTest
+from microtome.features.statistics import percentile
+from microtome.features.store import Store
+from microtome.models import Model
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoded:
+    """A text's tokens and the features active on each (CSR)."""
+
+    tokens: list[int]
+    pieces: list[str]
+    kept: list[bool]
+    indptr: Array
+    ids: Array
+    values: Array
+
+    def row_of(self, feature: int) -> Array:
+        """The feature's activation on every token, float32 [tokens]."""
+        at = np.repeat(np.arange(len(self.tokens)), np.diff(self.indptr))
+        found = np.zeros(len(self.tokens), dtype=np.float32)
+        mine = self.ids == feature
+        found[at[mine]] = self.values[mine]
+        return found
+
+
+def search(store: Store, model: Model, *, text: str, rank: str, limit: int) -> Search:
+    """Features ranked by how they respond to the text."""
+    encoded = _encode(store, model, text)
+    best = ranked(store, ids=encoded.ids, values=encoded.values, rank=rank, limit=limit)
+    labels, numbers = store.labels(), store.rows.numbers
+    hits: list[SearchHit] = []
+    for feature, score in zip(best.features.tolist(), best.scores.tolist(), strict=True):
+        activations = encoded.row_of(feature)
+        peak = int(activations.argmax())
+        strongest = float(activations[peak])
+        known = float(numbers["max"][feature])
+        hits.append(
+            SearchHit(
+                feature=feature,
+                label=labels[feature],
+                score=score,
+                max=strongest,
+                peak=peak,
+                share_of_max=strongest / known if known else 0.0,
+                percentile=float(_percentiles(store, feature, activations[peak : peak + 1])[0]),
+                density=float(numbers["density"][feature]),
+                activations=tuple(activations.tolist()),
+            )
+        )
+    return Search(text=text, tokens=tuple(encoded.tokens), pieces=tuple(encoded.pieces), rank=rank, n_active=best.n_active, hits=tuple(hits))
+
+
+def test(store: Store, model: Model, *, feature: int, text: str) -> TextTest:
+    """One feature on the text."""
+    encoded = _encode(store, model, text)
+    activations = encoded.row_of(feature)
+    known = float(store.rows.numbers["max"][feature])
+    peak = int(activations.argmax())
+    return TextTest(
+        feature=feature,
+        label=store.labels()[feature],
+        text=text,
+        tokens=tuple(encoded.tokens),
+        pieces=tuple(encoded.pieces),
+        kept=tuple(encoded.kept),
+        activations=tuple(activations.tolist()),
+        shares_of_max=tuple((activations / known if known else np.zeros_like(activations)).tolist()),
+        percentiles=tuple(_percentiles(store, feature, activations).tolist()),
+        max=float(activations[peak]),
+        peak=peak,
+        above_store=float(activations[peak]) > known,
+    )
+
+
+def _encode(store: Store, model: Model, text: str) -> Encoded:
+    """Activations of the text's own tokens.
+
+    A few tokens are put before the text and dropped again, because the store leaves out the first `skip_first` tokens of a context (attention
+    sinks) and has never seen them: the BOS token if the corpus begins its contexts with it, then line breaks.
+    """
+    if model.fingerprint != store.inputs["model"]:
+        do = f"Load the model that the index was made with: {store.facts['model']}, in the same dtype."
+        raise ShapeMismatch("the index is of another model.", got=f"{model.ref} ({model.fingerprint})", wanted=store.inputs["model"], do=do)
+    tokens = model.tokenizer.encode(text)
+    if not tokens:
+        raise QueryInvalid("the text is empty.", got=repr(text), wanted="at least one token of text", do="Type a few words.")
+    corpus = store.corpus.config
+    lead = [store.facts["bos"]] if corpus.bos != "none" and store.facts["bos"] is not None else []
+    lead += (store.facts["break"] * corpus.skip_first)[: max(0, corpus.skip_first - len(lead))]
+    site = store.dictionary.reads
+    x = model.capture(torch.tensor([lead + tokens]), [site])[site][0, len(lead) :]
+    with torch.no_grad():
+        csr = store.dictionary.encode(x.float().cpu()).to_csr()
+    special = set(store.facts["special"])
+    return Encoded(
+        tokens=tokens,
+        pieces=store.vocabulary.pieces(tokens),
+        kept=[token not in special for token in tokens],
+        indptr=csr.indptr.numpy(),
+        ids=csr.indices.numpy(),
+        values=np.maximum(csr.values.numpy(), 0).astype(store.config.values).astype(np.float32),
+    )
+
+
+def _percentiles(store: Store, feature: int, activations: Array) -> Array:
+    row = store.rows.row(feature)
+    return percentile(activations, edges=np.array(row["histogram_edges"]), counts=np.array(row["histogram_counts"]))

@@ -1,0 +1,90 @@
+"""`features.parquet`: one row a feature, in row groups of at most 4,096, so that one feature can be read without the others.
+
+Number and text columns that the table shows are held in memory; lists (histogram, tokens, logits, neighbours, example positions) are read a
+row group at a time when a card asks for them.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from microtome.features.arrays import Array
+
+FILE = "features.parquet"
+GROUP = 4096
+"""Most rows in a row group."""
+
+NUMBERS: Mapping[str, pa.DataType] = {
+    "feature": pa.int32(),
+    "count": pa.int64(),
+    "density": pa.float64(),
+    "documents": pa.int32(),
+    "max": pa.float32(),
+    "mean": pa.float32(),
+    "second_moment": pa.float64(),
+    "entropy": pa.float32(),
+    "distinct": pa.int32(),
+    "decoder_norm": pa.float32(),
+    "encoder_norm": pa.float32(),
+    "f1": pa.float64(),
+    "cosine": pa.float32(),
+    "lift": pa.float64(),
+}
+TEXTS: Mapping[str, pa.DataType] = dict.fromkeys(("rule", "rule_kind", "token", "top_logit", "corpus_label"), pa.string())
+_REST: Mapping[str, pa.DataType] = {
+    "precision": pa.float64(),
+    "recall": pa.float64(),
+    "f1_test": pa.float64(),
+    "f1_null": pa.float64(),
+    "threshold": pa.float64(),
+    **dict.fromkeys(
+        ("histogram_counts", "role_counts", "corpus_label_counts", "split_counts", "offset_counts", "token_counts", "stratum_counts"),
+        pa.list_(pa.int64()),
+    ),
+    **dict.fromkeys(
+        ("top_positions", "top_duplicates", "stratum_positions", "stratum_duplicates", "stratum_sizes"),
+        pa.list_(pa.int64()),
+    ),
+    **dict.fromkeys(("token_ids", "top_ids", "bottom_ids", "neighbour_ids"), pa.list_(pa.int32())),
+    **dict.fromkeys(("histogram_edges",), pa.list_(pa.float64())),
+    **dict.fromkeys(("token_means", "token_rates", "top_logits", "bottom_logits", "neighbour_cosines", "stratum_edges"), pa.list_(pa.float32())),
+}
+SCHEMA = pa.schema([*NUMBERS.items(), *TEXTS.items(), *_REST.items()])
+
+
+def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write rows as they come, a row group at a time."""
+    coming = iter(rows)
+    with pq.ParquetWriter(path, SCHEMA, compression="zstd") as writer:
+        while group := list(islice(coming, GROUP)):
+            writer.write_table(pa.Table.from_pylist(group, schema=SCHEMA), row_group_size=GROUP)
+
+
+class FeatureRows:
+    """The table, opened: `numbers` and `texts` by column, and the whole row of one feature."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = pq.ParquetFile(path, memory_map=True)
+        shown = self._file.read(columns=[*NUMBERS, *TEXTS])
+        self.numbers: dict[str, Array] = {name: shown[name].to_numpy() for name in NUMBERS}
+        self.texts: dict[str, list[str]] = {name: shown[name].to_pylist() for name in TEXTS}
+        self._group = lru_cache(maxsize=16)(self._file.read_row_group)
+
+    def __len__(self) -> int:
+        return len(self.numbers["feature"])
+
+    def row(self, feature: int) -> dict[str, Any]:
+        """Every column of one feature."""
+        return self._group(feature // GROUP).slice(feature % GROUP, 1).to_pylist()[0]
+
+    def label_texts(self, changed: Mapping[int, str]) -> Sequence[str]:
+        """The rules' labels, with some replaced."""
+        labels = list(self.texts["rule"])
+        for feature, text in changed.items():
+            labels[feature] = text
+        return labels

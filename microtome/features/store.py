@@ -1,0 +1,137 @@
+"""What an index has on disk, opened once: postings, rows, vocabulary, corpus, catalogue."""
+
+import json
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, final
+
+from microtome.activations import ROLE_NAMES, SPLITS, Corpus
+from microtome.artifacts import Artifact, Workspace
+from microtome.config import from_dict
+from microtome.dictionaries import Dictionary, load_dictionary
+from microtome.errors import FeatureNotFound
+from microtome.features.arrays import Array
+from microtome.features.catalogue import Catalogue
+from microtome.features.config import IndexConfig
+from microtome.features.context import Context, context_of
+from microtome.features.postings import INVERTED, Postings, forward_name
+from microtome.features.records import Label
+from microtome.features.rows import FILE, FeatureRows
+from microtome.features.text import Vocabulary
+
+FACTS, VOCABULARY = "index.json", "vocabulary.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labelled:
+    """The labels of all features at one revision of the catalogue."""
+
+    revision: int
+    texts: Sequence[str]
+    """The person's label if there is one, else the rule's."""
+    by_user: frozenset[int]
+
+
+@final
+class Store:
+    """The parts of a finished index. Neither the model nor the dictionary is opened until a text is to be encoded."""
+
+    def __init__(self, artifact: Artifact, workspace: Workspace) -> None:
+        self._artifact = artifact
+        self.workspace = workspace
+        self.config: IndexConfig = from_dict(IndexConfig, artifact.manifest.config)
+        self.facts: dict[str, Any] = json.loads(artifact.file(FACTS).read_bytes())
+        self.corpus = Corpus.open(workspace.by_id("corpus", artifact.manifest.inputs["corpus"]))
+        self.vocabulary = Vocabulary.read(artifact.file(VOCABULARY))
+        self.rows = FeatureRows(artifact.file(FILE))
+        ranges = [(int(start), int(end)) for start, end in self.facts["ranges"]]
+        forward = [artifact.file(forward_name(shard)) for shard in range(len(ranges))]
+        self.postings = Postings(forward, artifact.file(INVERTED), ranges=ranges)
+        self.catalogue = Catalogue(workspace.catalogue)
+        rules = zip(self.rows.texts["rule"], self.rows.numbers["f1"].tolist(), strict=True)
+        labels = [Label(feature=feature, text=text, origin="rule", f1=f1) for feature, (text, f1) in enumerate(rules)]
+        self.catalogue.add_rules(self.id, labels, name=self.name)
+        self._lock = threading.Lock()
+        self._names: Labelled | None = None
+
+    @property
+    def id(self) -> str:
+        return self._artifact.id
+
+    @property
+    def name(self) -> str:
+        return self._artifact.name
+
+    @property
+    def path(self) -> Path:
+        return self._artifact.path
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        """Ids of the corpus, the shards and the dictionary, and the model's fingerprint."""
+        return dict(self._artifact.manifest.inputs)
+
+    @property
+    def n_features(self) -> int:
+        return len(self.rows)
+
+    @cached_property
+    def dictionary(self) -> Dictionary:
+        """The dictionary that was indexed, opened when a text is to be encoded."""
+        return load_dictionary(self.workspace.by_id("dictionary", self._artifact.manifest.inputs["dictionary"]))
+
+    @cached_property
+    def titles(self) -> list[str]:
+        """Title of every document, `document N` where its source gave none."""
+        return [title or f"document {doc}" for doc, title in enumerate(self.corpus.docs["title"].to_pylist())]
+
+    @cached_property
+    def corpus_labels(self) -> list[str]:
+        """Label of every document, "" for none."""
+        return [label or "" for label in self.corpus.docs["label"].to_pylist()]
+
+    @cached_property
+    def turn_docs(self) -> Array:
+        """The document of each turn, ascending."""
+        return self.corpus.turns["doc"].to_numpy()
+
+    @cached_property
+    def part_names(self) -> dict[str, tuple[str, ...]]:
+        """Names of roles, corpus labels and splits in the order in which the rows count them."""
+        labels = tuple(sorted(set(self.corpus_labels)))
+        return {"role": ROLE_NAMES, "corpus_label": labels, "split": SPLITS}
+
+    @cached_property
+    def context(self) -> Context:
+        """Document, split, role and label of every token, for examples that were not picked when the index was built."""
+        return context_of(self.corpus, keep=self.postings.keep())
+
+    def labels(self) -> Sequence[str]:
+        """The label of every feature: the person's if there is one, else the rule's."""
+        return self.labelled().texts
+
+    def label(self, feature: int) -> Label:
+        """The label of one feature and where it comes from."""
+        labels = self.labelled()
+        own = self.known(feature) in labels.by_user
+        f1 = None if own else float(self.rows.numbers["f1"][feature])
+        return Label(feature=feature, text=labels.texts[feature], origin="user" if own else "rule", f1=f1)
+
+    def known(self, feature: int) -> int:
+        """The feature's number, or `FeatureNotFound`."""
+        if not 0 <= feature < self.n_features:
+            what = f"the index {self.name} has no feature {feature}."
+            raise FeatureNotFound(what, got=feature, wanted=f"0 … {self.n_features - 1}", do="Give a number in that range.")
+        return int(feature)
+
+    def labelled(self) -> Labelled:
+        """All labels as the catalogue has them now."""
+        revision = self.catalogue.revision
+        with self._lock:
+            if self._names is None or self._names.revision != revision:
+                changed = {label.feature: label.text for label in self.catalogue.user_labels(self.id)}
+                self._names = Labelled(revision=revision, texts=self.rows.label_texts(changed), by_user=frozenset(changed))
+            return self._names

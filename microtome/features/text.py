@@ -1,0 +1,88 @@
+"""Tokens as text without a tokenizer: the exact bytes of every vocabulary entry, kept in the index."""
+
+import codecs
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from microtome.features.arrays import Array, open_arrays, write_arrays
+
+_LEAD = 3
+"""A UTF-8 character has at most 4 bytes, so at most 3 tokens before a window can hold the beginning of its first one."""
+
+
+class Vocabulary:
+    """The bytes of each token id; makes pieces whose concatenation is the exact text."""
+
+    def __init__(self, content: Array, offsets: Array) -> None:
+        self._content = content.tobytes()
+        self._offsets: list[int] = offsets.tolist()
+
+    @classmethod
+    def of(cls, token_bytes: Callable[[int], bytes], *, n_vocab: int) -> "Vocabulary":
+        """Ask for the bytes of every id once."""
+        entries = [token_bytes(token) for token in range(n_vocab)]
+        offsets = np.cumsum([0, *map(len, entries)], dtype=np.int64)
+        return cls(np.frombuffer(b"".join(entries), dtype=np.uint8), offsets)
+
+    @classmethod
+    def read(cls, path: Path) -> "Vocabulary":
+        arrays = open_arrays(path)
+        return cls(arrays["bytes"], arrays["offsets"])
+
+    def write(self, path: Path) -> None:
+        write_arrays(path, {"bytes": np.frombuffer(self._content, dtype=np.uint8), "offsets": np.asarray(self._offsets, dtype=np.int64)})
+
+    def __len__(self) -> int:
+        return len(self._offsets) - 1
+
+    def bytes(self, token: int) -> bytes:
+        """The exact bytes of one token (b"" for an id beyond the table)."""
+        if not 0 <= token < len(self):
+            return b""
+        return self._content[self._offsets[token] : self._offsets[token + 1]]
+
+    def pieces(self, tokens: Sequence[int] | Array, *, lead: int = 0) -> list[str]:
+        """One string a token; a character spread over tokens stands on the last of them, the earlier ones are "".
+
+        Bytes that are no UTF-8 become U+FFFD. The first `lead` tokens are read for their bytes only and get no piece.
+        """
+        decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        offsets, content, n = self._offsets, self._content, len(self)
+        decode = decoder.decode
+        ids: list[int] = tokens.tolist() if isinstance(tokens, np.ndarray) else list(tokens)
+        pieces = [decode(content[offsets[token] : offsets[token + 1]]) if 0 <= token < n else "" for token in ids]
+        rest = decode(b"", True)
+        if pieces and rest:
+            pieces[-1] += rest
+        return pieces[lead:]
+
+    def window(self, tokens: Array, *, start: int, end: int, floor: int) -> list[str]:
+        """Pieces of `tokens[start:end]`, whole also where a character begins just before `start` (but not before `floor`)."""
+        lead = 0
+        while lead < _LEAD and start - lead > floor and _continues(self.bytes(int(tokens[start - lead]))):
+            lead += 1
+        return self.pieces(tokens[start - lead : end], lead=lead)
+
+    def piece(self, token: int) -> str:
+        """One token on its own, for lists: bytes that are no whole character are shown as `<0xE2>`."""
+        raw = self.bytes(token)
+        try:
+            return raw.decode()
+        except UnicodeDecodeError:
+            return "".join(f"<0x{byte:02X}>" if byte > 127 else chr(byte) for byte in raw)
+
+
+def quote(piece: str) -> str:
+    """A piece in double quotes with its line breaks and tabs made visible."""
+    shown = piece.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r").replace("\t", "\\t").replace('"', '\\"')
+    return f'"{re.sub(_UNSEEN, lambda match: f"<U+{ord(match[0]):04X}>", shown)}"'
+
+
+_UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\ufeff]")
+
+
+def _continues(raw: bytes) -> bool:
+    return bool(raw) and raw[0] & 0xC0 == 0x80
