@@ -84,7 +84,7 @@ def _make(session: Session, scale: Scale) -> Path:
     """Every step in order; each opens what is there already and resumes what is not finished. Returns the report's path."""
     with session.step("start"):
         from microtome.activations import CorpusConfig, HarvestConfig, build_corpus, harvest
-        from microtome.features import IndexConfig, build_index
+        from microtome.features import build_index
         from microtome.models import load
         from microtome.training import TrainConfig, train
         from microtome.web import write_report
@@ -104,16 +104,8 @@ def _make(session: Session, scale: Scale) -> Path:
         trained = train(shards, corpus, config=recipe, out=place("dictionary", NAME), model=model, progress=progress)
         step.count(recipe.tokens, "tokens")
     with session.step("index", output=place("index", NAME)) as step:
-        build_index(
-            model,
-            corpus,
-            shards,
-            trained.dictionary,
-            place("index", NAME),
-            config=IndexConfig(),
-            progress=progress,
-            catalogue=session.workspace.catalogue,
-        )
+        out = place("index", NAME)
+        build_index(trained.path, shards, corpus=corpus, model=model, out=out, workspace=session.workspace, progress=progress)
         step.count(shards.n_tokens, "tokens")
     report = session.workspace.path / "report.html"
     with session.step("report") as step:

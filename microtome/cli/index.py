@@ -43,8 +43,7 @@ def index(
         Where the model runs: auto, cpu, cuda, cuda:1, mps.
     """
     from microtome.activations import Corpus, Shards
-    from microtome.dictionaries import load_dictionary
-    from microtome.features import IndexConfig, build_index
+    from microtome.features import build_index
     from microtome.models import load
 
     with Session(common) as session:
@@ -56,16 +55,7 @@ def index(
             model = load(source.model_ref, device=device, progress=session.progress)
         out = workspace.place("index", name or weights.name)
         with session.step("index", output=out) as step:
-            features = build_index(
-                model,
-                corpus,
-                source,
-                load_dictionary(weights),
-                out,
-                config=IndexConfig(),
-                progress=session.progress,
-                catalogue=workspace.catalogue,
-            )
+            features = build_index(weights, source, corpus=corpus, model=model, out=out, workspace=workspace, progress=session.progress)
             step.count(source.n_tokens, "tokens")
         overview = features.overview()
         session.result({"index": {"path": str(out)}, "overview": overview}, overview_table(overview), f"next: microtome serve {workspace.path}")
