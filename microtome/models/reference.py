@@ -57,7 +57,7 @@ def parse_ref(text: str) -> ModelRef:
     path = Path(text).expanduser()
     if text.lower().endswith(".gguf") or path.is_file():
         return _existing("gguf", text, path, is_there=path.is_file())
-    if path.is_dir() or text.startswith(("/", ".", "~")) or text.endswith("/"):
+    if (text and path.is_dir()) or text.startswith(("/", ".", "~")) or text.endswith("/"):
         return _existing("folder", text, path, is_there=path.is_dir())
     match = _HUB.fullmatch(text)
     if match is None:

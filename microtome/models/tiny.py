@@ -1,7 +1,7 @@
 """Tiny seeded random models of ten families, and a byte-level tokenizer, made without a network: for tests and examples."""
 
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, reduce
 from typing import Any
 
 import torch
@@ -21,7 +21,7 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 _SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
-_WORDS = ("the", "and", "ing", "of", "to", "in", "is", "was", "for", "that", "on", "er", "ed", "es", "user", "system", "assistant", "hello", "world")
+_WORDS = ("that", "the", "assistant", "system", "user", "hello", "world", "and", "was", "for", "of", "to", "in", "is", "ing", "on", "er", "ed", "es")
 _PADDED_VOCABULARY = 64
 """The model's vocabulary is rounded up to a multiple of this, as real ones are: some rows belong to no token."""
 _TYPES = {"gemma3": "gemma3_text"}
@@ -62,13 +62,15 @@ def tiny(
 def _backend_json() -> str:
     alphabet = [chr(i) for i in _alphabet()]
     pieces, merges = list(alphabet), list[tuple[str, str]]()
-    for word in (*_WORDS, *(f"Ġ{word}" for word in _WORDS)):
-        left = word[0]
-        for right in word[1:]:
-            if left + right not in pieces:
-                pieces.append(left + right)
-                merges.append((left, right))
-            left += right
+
+    def merge(left: str, right: str) -> str:
+        if left + right not in pieces:
+            pieces.append(left + right)
+            merges.append((left, right))
+        return left + right
+
+    for word in _WORDS:
+        merge("Ġ", reduce(merge, word))
     backend = Backend(models.BPE(vocab={piece: i for i, piece in enumerate(pieces)}, merges=merges))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
