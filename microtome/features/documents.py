@@ -31,7 +31,7 @@ def listing(store: Store, *, search: str, offset: int, limit: int) -> DocumentLi
     return DocumentList(rows=tuple(rows), total=len(found), n_documents=store.corpus.n_docs, offset=offset, limit=limit, search=search)
 
 
-def view(store: Store, doc: int, *, rank: str, offset: int, length: int, limit: int) -> DocumentView:
+def view(store: Store, doc: int, *, rank: str, offset: int, length: int, limit: int, feature: int | None = None) -> DocumentView:
     """A stretch of one document with its best features; only these features' firings are handed out."""
     corpus = store.corpus
     span = corpus.span(doc)
@@ -42,24 +42,24 @@ def view(store: Store, doc: int, *, rank: str, offset: int, length: int, limit: 
     end = min(span.end, start + length)
     rows = store.postings.rows(start=start, end=end)
     at = np.repeat(np.arange(end - start), np.diff(rows.indptr))
-    best = ranked(store, ids=rows.ids, values=rows.values, rank=rank, limit=limit)
+    best = ranked(store, ids=rows.ids, values=rows.values, rank=rank, limit=limit, pin=feature)
     order = np.argsort(rows.ids, kind="stable")
     sorted_ids = rows.ids[order]
     labels, numbers = store.labels(), store.rows.numbers
     features: list[DocumentFeature] = []
-    for feature, score in zip(best.features.tolist(), best.scores.tolist(), strict=True):
-        low, high = np.searchsorted(sorted_ids, [feature, feature + 1])
+    for found, score in zip(best.features.tolist(), best.scores.tolist(), strict=True):
+        low, high = np.searchsorted(sorted_ids, [found, found + 1])
         mine = order[low:high]
         strongest = float(rows.values[mine].max())
         features.append(
             DocumentFeature(
-                feature=feature,
-                label=labels[feature],
+                feature=found,
+                label=labels[found],
                 score=score,
                 count=len(mine),
                 max=strongest,
-                share_of_max=strongest / float(numbers["max"][feature]),
-                density=float(numbers["density"][feature]),
+                share_of_max=strongest / float(numbers["max"][found]),
+                density=float(numbers["density"][found]),
                 offsets=tuple((at[mine] + offset).tolist()),
                 activations=tuple(rows.values[mine].tolist()),
             )

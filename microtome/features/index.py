@@ -122,10 +122,11 @@ class FeatureIndex:
         """`length` tokens of a document from `offset`, with the `limit` features that rank highest there.
 
         Ranks: `max` (largest activation), `share` (that over the feature's maximum), `count` (tokens it fires on), and `specific`:
-        share × log(1 / share of the store's documents it fires in), which puts what is strong here and rare elsewhere first.
+        share × log(1 / share of the store's documents it fires in), which puts what is strong here and rare elsewhere first. `feature` is listed (last) if it fires at all, however low it ranks.
         Raises `DocumentNotFound`, `QueryInvalid`.
         """
-        return documents.view(self.store, doc, rank=rank, offset=offset, length=length, limit=limit)
+        pinned = None if feature is None else self.store.known(feature)
+        return documents.view(self.store, doc, rank=rank, offset=offset, length=length, limit=limit, feature=pinned)
 
     def token(self, doc: int, *, offset: int) -> TokenView:
         """One token of a document and every feature that fires on it. Raises `DocumentNotFound`, `QueryInvalid`."""

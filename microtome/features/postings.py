@@ -64,7 +64,7 @@ def write_forward(path: Path, block: ShardBlock, *, dictionary: Dictionary, valu
                 continue
             csr = dictionary.encode(block.x[rows].float()).to_csr()
             stored = _stored(csr.values, dtype=values, near=block.start + start, dictionary=dictionary)
-            active = stored != 0
+            active = stored > 0
             token = np.repeat(np.arange(len(rows)), np.diff(csr.indptr.numpy()))[active]
             counts[rows.numpy()] = np.bincount(token, minlength=len(rows))
             ids.append(csr.indices.numpy()[active].astype(id_dtype(dictionary.d_dict)))

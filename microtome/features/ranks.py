@@ -21,12 +21,12 @@ class Ranking:
     """Different features that fire at all."""
 
 
-def ranked(store: Store, *, ids: Array, values: Array, rank: str, limit: int) -> Ranking:
+def ranked(store: Store, *, ids: Array, values: Array, rank: str, limit: int, pin: int | None = None) -> Ranking:
     """Rank the features `ids` by their activations `values` (parallel lists, a feature may occur often; zeros do not count).
 
     `max`: largest activation. `share`: that over the feature's maximum over the store. `count`: tokens. `specific`: share × ln((1 + documents of
     the store) / (1 + documents in which it fires)), as inverse document frequency weighs words (Spärck Jones 1972). A feature that never
-    fires in the store has share 1 where it fires. Equal scores are ordered by feature.
+    fires in the store has share 1 where it fires. Equal scores are ordered by feature. The feature `pin` comes last if it fires but ranks lower.
     """
     if rank not in RANKS:
         raise QueryInvalid(f'there is no rank "{rank}".', got=rank, wanted=", ".join(RANKS), do=nearest(rank, RANKS))
@@ -38,5 +38,8 @@ def ranked(store: Store, *, ids: Array, values: Array, rank: str, limit: int) ->
     shares = np.where(known > 0, largest / np.where(known > 0, known, 1.0), 1.0)
     rarity = np.log((1 + store.corpus.n_docs) / (1 + store.rows.numbers["documents"][features]))
     scores = {"max": largest, "share": shares, "count": counts.astype(np.float64), "specific": shares * rarity}[rank]
-    best = np.argsort(-scores, kind="stable")[: max(0, limit)]
+    order = np.argsort(-scores, kind="stable")
+    best = order[: max(0, limit)]
+    if pin is not None and pin not in features[best]:
+        best = np.concatenate([best, order[features[order] == pin]])
     return Ranking(features=features[best], scores=scores[best], n_active=len(features))
