@@ -118,11 +118,14 @@ class FeatureIndex:
         """A page of the documents whose title or label holds `search`."""
         return documents.listing(self.store, search=search, offset=offset, limit=limit)
 
-    def document(self, doc: int, *, rank: str = "specific", offset: int = 0, length: int = 4096, limit: int = 60) -> DocumentView:
+    def document(
+        self, doc: int, *, rank: str = "specific", offset: int = 0, length: int = 4096, limit: int = 60, feature: int | None = None
+    ) -> DocumentView:
         """`length` tokens of a document from `offset`, with the `limit` features that rank highest there.
 
         Ranks: `max` (largest activation), `share` (that over the feature's maximum), `count` (tokens it fires on), and `specific`:
-        share × log(1 / share of the store's documents it fires in), which puts what is strong here and rare elsewhere first. `feature` is listed (last) if it fires at all, however low it ranks.
+        share × log(1 / share of the store's documents it fires in), which puts what is strong here and rare elsewhere first. `feature` is listed (last)
+        if it fires at all, however low it ranks.
         Raises `DocumentNotFound`, `QueryInvalid`.
         """
         pinned = None if feature is None else self.store.known(feature)
