@@ -124,8 +124,8 @@ class FeatureIndex:
         """`length` tokens of a document from `offset`, with the `limit` features that rank highest there.
 
         Ranks: `max` (largest activation), `share` (that over the feature's maximum), `count` (tokens it fires on), and `specific`:
-        share × log(1 / share of the store's documents it fires in), which puts what is strong here and rare elsewhere first. `feature` is listed (last)
-        if it fires at all, however low it ranks.
+        share × log(1 / share of the store's documents it fires in), which puts what is strong here and rare elsewhere first.
+        `feature` is listed (last) if it fires at all, however low it ranks.
         Raises `DocumentNotFound`, `QueryInvalid`.
         """
         pinned = None if feature is None else self.store.known(feature)
