@@ -43,11 +43,13 @@ def _pretrained(reference: ModelRef, dtype: torch.dtype, *, device: torch.device
         source, quantised = str(folder), facts_of(folder).get("quantised")
     elif reference.kind == "folder":
         source = str(Path(reference.name).expanduser())
+        if not (Path(source) / "config.json").is_file():
+            raise _not_found(reference, "a folder without config.json")
     revision = {"revision": reference.revision} if reference.kind == "hub" and reference.revision else {}
     try:
         with quiet_transformers():
-            tokenizer: Any = AutoTokenizer.from_pretrained(source, **revision)
             hf: Any = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **revision)
+            tokenizer: Any = AutoTokenizer.from_pretrained(source, **revision)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise _named(error, reference) from error
     return Model(hf.eval().requires_grad_(False).to(device), Tokenizer(tokenizer), ref=str(reference), quantised=quantised)
@@ -60,10 +62,14 @@ def _named(error: Exception, reference: ModelRef) -> MicrotomeError:
         do = "Download or copy the model again."
         return ModelDamaged(f"the weights of {reference} are truncated or damaged.", got=said, wanted="whole safetensors files", do=do)
     if isinstance(error, OSError | HFValidationError):
-        do = nearest(reference.name, ["demo", *_cached_names()]) if reference.kind == "hub" else "Give a folder with config.json and safetensors."
-        return ModelNotFound(f'there is no model "{reference}" that can be loaded.', got=said, wanted=KINDS_OF_REFERENCE, do=do)
+        return _not_found(reference, said)
     do = "Use a causal language model whose code is part of transformers; no code is loaded from models."
     return ModelUnsupported(f"{reference} cannot be loaded as a causal language model.", got=said, wanted="a known architecture", do=do)
+
+
+def _not_found(reference: ModelRef, got: str) -> ModelNotFound:
+    do = nearest(reference.name, ["demo", *_cached_names()]) if reference.kind == "hub" else "Give a folder with config.json and safetensors."
+    return ModelNotFound(f'there is no model "{reference}" that can be loaded.', got=got, wanted=KINDS_OF_REFERENCE, do=do)
 
 
 def _cached_names() -> list[str]:
