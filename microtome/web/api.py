@@ -106,8 +106,9 @@ def _add_documents(router: APIRouter, shelf: Shelf) -> None:
         offset: Offset = 0,
         length: Annotated[int, Query(ge=1, le=MAX_STRETCH_TOKENS)] = MAX_STRETCH_TOKENS,
         limit: Annotated[int, Query(ge=1, le=500)] = 60,
+        feature: Annotated[int | None, Query(ge=0, le=2**40)] = None,
     ) -> Response:
-        options: dict[str, Any] = {"rank": rank, "offset": offset, "length": length, "limit": limit}
+        options: dict[str, Any] = {"rank": rank, "offset": offset, "length": length, "limit": limit, "feature": feature}
         lines = recipe(where, name, call_of("document", doc, **options), shell=curl_line(*_self(request)))
         return reply(request, with_recipe(shelf.index(name).document(doc, **options), lines))
 

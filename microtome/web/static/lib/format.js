@@ -30,5 +30,9 @@ export const share = (x) => x.toFixed(2);
 /** White space and empty pieces made visible, for single tokens in lists. @param {string} piece */
 export function tokenText(piece) {
   if (piece === "") return "(part of a character)";
-  return piece.replace(/\n/g, "↵").replace(/\t/g, "⇥").replace(/^ | $/g, "␣").replace(/\r/g, "␍");
+  return piece
+    .replace(/\n/g, "↵")
+    .replace(/\t/g, "⇥")
+    .replace(/^ | $/g, "␣")
+    .replace(/[\p{Cc}\p{Cf}]/gu, (mark) => `\\u${(mark.codePointAt(0) ?? 0).toString(16).padStart(4, "0")}`);
 }

@@ -1,5 +1,5 @@
 // One document: its text, the features active in it, and each token's features.
-import { Barcode, Bar } from "../panels/charts.js";
+import { Barcode } from "../panels/charts.js";
 import { RankChoice } from "../panels/rank.js";
 import { Reproduce } from "../panels/reproduce.js";
 import { ErrorPanel, Loading } from "../panels/states.js";
@@ -81,7 +81,7 @@ export function DocumentPage({ index, id }) {
             <button class="pick" aria-pressed=${one.feature === chosen} onClick=${() => setQuery({ f: one.feature === chosen ? null : one.feature })}>
               <span class=${`swatch ${chosen === null && i < HUES ? `hue${i}` : one.feature === chosen ? "solo" : ""}`}></span><span class="label">${one.label}</span></button>
             <a class="number" href=${`${at(index)}/f/${one.feature}`} data-tip="open this feature">${one.feature}</a>
-            <${Barcode} offsets=${one.offsets} activations=${one.activations} start=${view.offset} length=${view.pieces.length} max=${one.max} />
+            <${Barcode} offsets=${one.offsets} activations=${one.activations} start=${view.offset} length=${view.pieces.length} max=${one.max} color=${chosen === null && i < HUES ? `--h${i}` : "--activation"} />
             <span class="quiet value" data-tip=${`${count(one.count)} tokens, largest ${num(one.max)}, density ${percent(one.density)}`}>${percent(one.share_of_max)}</span></li>`)}</ol>
           <p class="note">The bars show where in the text it fires; the figure is its largest activation here as a share of its maximum.</p>
         </section>

@@ -40,7 +40,7 @@ function sliceName(i, n) {
   return i === n - 1 ? "Weakest slice" : `Slice ${i + 1}`;
 }
 
-/** @param {{ card: Card, title: string, range: string, windows: readonly Window[], whole: boolean, breaks: boolean, first: number }} props */
+/** @param {{ card: Card, title: string, range: string, windows: readonly ExampleWindow[], whole: boolean, breaks: boolean, first: number }} props */
 function Group({ card, title, range, windows, whole, breaks, first }) {
   const [all, setAll] = useState(false);
   const visible = all ? windows : windows.slice(0, first);
@@ -52,7 +52,7 @@ function Group({ card, title, range, windows, whole, breaks, first }) {
   </div>`;
 }
 
-/** @param {{ card: Card, window: Window, whole: boolean, breaks: boolean }} props */
+/** @param {{ card: Card, window: ExampleWindow, whole: boolean, breaks: boolean }} props */
 function Example({ card, window, whole, breaks }) {
   const from = whole ? 0 : Math.max(0, window.peak - NEAR);
   const to = whole ? window.pieces.length : Math.min(window.pieces.length, window.peak + NEAR + 1);

@@ -11,7 +11,7 @@ export function QualityPanel({ quality, quantised }) {
   if (results.length === 0) {
     return html`<section class="panel" id="quality"><h2>Quality</h2><p class="quiet">Not measured for this dictionary.</p></section>`;
   }
-  const controls = [...new Set(results.flatMap(([, result]) => Object.keys(result.baselines)))];
+  const controls = [...new Set(results.flatMap(([, result]) => Object.keys(result.baselines)))].sort().reverse();
   return html`<section class="panel" id="quality"><h2>Quality on held-out text</h2>
     <table class="mini">
       <thead><tr><th></th><th>this dictionary</th>${controls.map((name) => html`<th>${name} <span class="quiet">control</span></th>`)}</tr></thead>
