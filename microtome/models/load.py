@@ -1,9 +1,14 @@
 """Loads a model by its reference."""
 
+import socket
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import torch
+from huggingface_hub.constants import ENDPOINT as HF_ENDPOINT
+from huggingface_hub.constants import HF_HUB_CACHE
 from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -45,14 +50,32 @@ def _pretrained(reference: ModelRef, dtype: torch.dtype, *, device: torch.device
         source = str(Path(reference.name).expanduser())
         if not (Path(source) / "config.json").is_file():
             raise _not_found(reference, "a folder without config.json")
-    revision = {"revision": reference.revision} if reference.kind == "hub" and reference.revision else {}
+    where: dict[str, Any] = {}
+    if reference.kind == "hub":
+        where = {"revision": reference.revision or "main", "local_files_only": not _hub_is_reachable()}
     try:
         with quiet_transformers():
-            hf: Any = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **revision)
-            tokenizer: Any = AutoTokenizer.from_pretrained(source, **revision)
+            hf: Any = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **where)
+            tokenizer: Any = AutoTokenizer.from_pretrained(source, **where)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise _named(error, reference) from error
     return Model(hf.eval().requires_grad_(False).to(device), Tokenizer(tokenizer), ref=str(reference), quantised=quantised)
+
+
+def _hub_is_reachable() -> bool:
+    """Whether the hub's name resolves and its port answers, asked once: transformers would retry for most of a minute.
+
+    Behind a proxy the hub is taken to be reachable, since only the proxy knows.
+    """
+    if getproxies():
+        return True
+    endpoint = urlsplit(HF_ENDPOINT)
+    port = endpoint.port or (80 if endpoint.scheme == "http" else 443)
+    try:
+        socket.create_connection((endpoint.hostname or "", port), timeout=5).close()
+    except OSError:
+        return False
+    return True
 
 
 def _named(error: Exception, reference: ModelRef) -> MicrotomeError:
@@ -74,6 +97,4 @@ def _not_found(reference: ModelRef, got: str) -> ModelNotFound:
 
 def _cached_names() -> list[str]:
     """Hub models that are on this machine."""
-    from huggingface_hub.constants import HF_HUB_CACHE
-
     return sorted(entry.name.removeprefix("models--").replace("--", "/") for entry in Path(HF_HUB_CACHE).glob("models--*"))

@@ -37,7 +37,8 @@ def random_model() -> RandomModel:
 
     def make(family: str, **config: Any) -> PreTrainedModel:
         torch.manual_seed(0)
-        hf = AutoModelForCausalLM.from_config(CONFIG_MAPPING[family](vocab_size=384, **config), dtype=torch.float32)
+        settings: Any = CONFIG_MAPPING[family]
+        hf = AutoModelForCausalLM.from_config(settings(vocab_size=384, **config), dtype=torch.float32)
         return hf.eval().requires_grad_(False)
 
     return make

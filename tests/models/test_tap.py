@@ -134,9 +134,10 @@ def test_an_edit_that_gives_nothing_back_changes_nothing(model: Model, tokens: t
 
 def test_generation_under_an_edit_is_the_same_with_and_without_a_cache(model: Model, tokens: torch.Tensor):
     push = torch.linspace(-1, 1, model.d_model)
+    hf: Any = model.hf
     with model.tap(edit={Site("resid_post", 1): lambda x: x + push}), torch.no_grad():
-        cached = model.hf.generate(tokens[:1], max_new_tokens=6, do_sample=False, use_cache=True, pad_token_id=0)
-        plain = model.hf.generate(tokens[:1], max_new_tokens=6, do_sample=False, use_cache=False, pad_token_id=0)
+        cached = hf.generate(tokens[:1], max_new_tokens=6, do_sample=False, use_cache=True, pad_token_id=0)
+        plain = hf.generate(tokens[:1], max_new_tokens=6, do_sample=False, use_cache=False, pad_token_id=0)
     assert torch.equal(cached, plain)
 
 
