@@ -155,7 +155,7 @@ class _Describe:
         for block in self._logits(directions, model):
             for i in range(len(block.top.ids)):
                 feature = block.first + i
-                row = {"feature": feature} | {name: float(norm[feature]) for name, norm in norms.items()}
+                row: dict[str, Any] = {"feature": feature} | {name: float(norm[feature]) for name, norm in norms.items()}
                 row |= {"neighbour_ids": near.ids[feature].tolist(), "neighbour_cosines": near.scores[feature].tolist()}
                 row["cosine"] = max(row["neighbour_cosines"], default=0.0)
                 row |= {"top_ids": block.top.ids[i].tolist(), "top_logits": block.top.scores[i].tolist()}

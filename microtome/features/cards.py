@@ -183,7 +183,8 @@ def _logits(store: Store, row: Mapping[str, Any], *, end: str) -> tuple[LogitEnt
 
 def _neighbours(store: Store, row: Mapping[str, Any]) -> tuple[Neighbour, ...]:
     labels, densities = store.labels(), store.rows.numbers["density"]
-    pairs = zip(row["neighbour_ids"], row["neighbour_cosines"], strict=True)
+    ids: list[int] = row["neighbour_ids"]
+    pairs = zip(ids, row["neighbour_cosines"], strict=True)
     return tuple(Neighbour(feature=near, cosine=cosine, label=labels[near], density=float(densities[near])) for near, cosine in pairs)
 
 

@@ -47,7 +47,7 @@ def view(store: Store, doc: int, *, rank: str, offset: int, length: int, limit: 
     sorted_ids = rows.ids[order]
     labels, numbers = store.labels(), store.rows.numbers
     features: list[DocumentFeature] = []
-    for found, score in zip(best.features.tolist(), best.scores.tolist(), strict=True):
+    for found, score in best.pairs():
         low, high = np.searchsorted(sorted_ids, [found, found + 1])
         mine = order[low:high]
         strongest = float(rows.values[mine].max())

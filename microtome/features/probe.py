@@ -40,7 +40,7 @@ def search(store: Store, model: Model, *, text: str, rank: str, limit: int) -> S
     best = ranked(store, ids=encoded.ids, values=encoded.values, rank=rank, limit=limit)
     labels, numbers = store.labels(), store.rows.numbers
     hits: list[SearchHit] = []
-    for feature, score in zip(best.features.tolist(), best.scores.tolist(), strict=True):
+    for feature, score in best.pairs():
         activations = encoded.row_of(feature)
         peak = int(activations.argmax())
         strongest = float(activations[peak])

@@ -93,11 +93,14 @@ class _Reader:
         if self.ahead == "(":
             self.take()
             found = self.either()
-            if self.ahead != ")":
-                raise self.unexpected(")")
-            self.take()
+            self._close()
             return found
         return self.comparison()
+
+    def _close(self) -> None:
+        if self.ahead != ")":
+            raise self.unexpected(")")
+        self.take()
 
     def comparison(self) -> Array:
         if self.ahead is None or self._tokens[self._next][0] != "word":
@@ -111,11 +114,14 @@ class _Reader:
         if self.ahead not in known:
             raise self.unexpected(f"one of {' '.join(known)} after the {'number' if isinstance(column, np.ndarray) else 'text'} column {name}")
         compare = self.take()[1]
-        if self.ahead is None or self._tokens[self._next][0] not in ("word", "text"):
-            raise self.unexpected(f"a value to compare {name} with")
+        self._expect_value(name)
         if isinstance(column, np.ndarray):
             return _COMPARE[compare](column, self._number(name))
         return _compare_text(column, compare, _unquoted(self.take()))
+
+    def _expect_value(self, name: str) -> None:
+        if self.ahead is None or self._tokens[self._next][0] not in ("word", "text"):
+            raise self.unexpected(f"a value to compare {name} with")
 
     def _number(self, name: str) -> float:
         word = self.ahead or ""

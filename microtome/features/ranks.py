@@ -20,6 +20,10 @@ class Ranking:
     n_active: int
     """Different features that fire at all."""
 
+    def pairs(self) -> list[tuple[int, float]]:
+        """(feature, score), best first."""
+        return [(int(feature), float(score)) for feature, score in zip(self.features, self.scores, strict=True)]
+
 
 def ranked(store: Store, *, ids: Array, values: Array, rank: str, limit: int, pin: int | None = None) -> Ranking:
     """Rank the features `ids` by their activations `values` (parallel lists, a feature may occur often; zeros do not count).

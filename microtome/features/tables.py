@@ -160,7 +160,7 @@ def _ordered(chosen: Array, column: Array | Sequence[str], *, descending: bool) 
     if isinstance(column, np.ndarray):
         keys = column[chosen].astype(np.float64)
         return chosen[np.argsort(-keys if descending else keys, kind="stable")]
-    keys = [column[row].casefold() for row in chosen.tolist()]
+    keys = [column[int(row)].casefold() for row in chosen]
     order = sorted(range(len(keys)), key=keys.__getitem__, reverse=descending)
     return chosen[order]
 
