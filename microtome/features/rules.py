@@ -130,7 +130,7 @@ class _Picked:
 
 
 def _pick(family: Family, fires: _Fires) -> _Picked | None:
-    """The set of keys with the best F1 on the train documents, less what its length and its family must earn."""
+    """The set of keys with the best F1 on the train documents, less what its length and its family must earn; the commonest key first."""
     group = fires.picking
     keys = family.keys[fires.positions[fires.groups[group]]]
     keys = keys[keys >= 0]
@@ -147,7 +147,7 @@ def _pick(family: Family, fires: _Fires) -> _Picked | None:
         f1 = 2 * hits[chosen].sum() / (fires.counts[group] + tokens[chosen].sum())
         merit = float(f1) - _PER_KEY * (len(chosen) - 1) - family.handicap
         if merit > best.merit:
-            best = _Picked(merit=merit, keys=found[chosen])
+            best = _Picked(merit=merit, keys=found[np.sort(chosen)])
     return best
 
 
