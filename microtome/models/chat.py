@@ -64,6 +64,8 @@ def render(model: Model | Tokenizer, conversation: Conversation, *, add_generati
     """
     tokenizer = model.tokenizer if isinstance(model, Model) else model
     roles = tuple(turn.role for turn in conversation.turns)
+    if not roles:
+        raise ChatNotRendered("the conversation has no turns.", got="no turns", wanted="at least one turn", do="Leave it out.")
     skeleton = _skeleton(tokenizer, roles, add_generation_prompt)
     text = _apply(tokenizer, conversation.to_messages(), add_generation_prompt)
     contents = _align(text, skeleton.parts, [turn.content for turn in conversation.turns])
@@ -93,7 +95,12 @@ def _apply(tokenizer: Tokenizer, messages: list[dict[str, str]], add_generation_
 def _skeleton(tokenizer: Tokenizer, roles: tuple[str, ...], add_generation_prompt: bool) -> _Skeleton:
     parts = _parts(tokenizer, roles, add_generation_prompt)
     starts = [len(parts[0]) - len(_opening(tokenizer, roles[0], parts[0]))]
-    starts += [_shared(_ending(tokenizer, roles[:turn]), parts[turn]) for turn in range(1, len(roles))]
+    known: dict[tuple[str, str], int] = {}  # the same words after the same role end alike, so that a long chat costs no more than a short one
+    for turn in range(1, len(roles)):
+        after = (roles[turn - 1], parts[turn])
+        if after not in known:
+            known[after] = _shared(_ending(tokenizer, roles[:turn]), parts[turn])
+        starts.append(known[after])
     return _Skeleton(parts, tuple(starts), _shared(_ending(tokenizer, roles), parts[-1]))
 
 

@@ -11,6 +11,7 @@ import json
 import shutil
 import struct
 import tempfile
+import threading
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +31,8 @@ from microtome.progress import Progress, Throttled
 
 FACTS = "microtome.json"
 _FORMAT = 1
+_ONE_AT_A_TIME = threading.Lock()
+"""Conversions in one process take turns, since each exchanges functions of other packages for its time."""
 _UNREADABLE = (ValueError, IndexError, KeyError, OverflowError, struct.error)
 
 
@@ -93,7 +96,7 @@ def _is_whole(folder: Path) -> bool:
 def _convert(file: Path, folder: Path, progress: Progress | None) -> None:
     step, told = f"convert {file.name}", Throttled(progress)
     told(step, 0, 1)
-    with _parsed_once(), _dequantising_told(step, told), quiet_transformers():
+    with _ONE_AT_A_TIME, _parsed_once(), _dequantising_told(step, told), quiet_transformers():
         fields = _fields(file)
         try:
             tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)

@@ -144,7 +144,7 @@ class Model:
         if not wanted:
             return {}
         with self._taps.tap(read=wanted, edit={}, stop=True) as seen:
-            self.hf(**inputs, use_cache=False, logits_to_keep=1)
+            self.hf(**inputs, use_cache=False)
         return {site: seen[site] for site in wanted}
 
     @torch.no_grad()

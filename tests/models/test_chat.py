@@ -105,6 +105,17 @@ def test_a_model_renders_by_its_tokenizer():
     assert render(tiny("qwen2"), CHAT) == render(tiny_tokenizer(), CHAT)
 
 
+def test_a_chat_of_hundreds_of_turns_is_found_whole():
+    turns = tuple(Turn(role=("user", "assistant")[i % 2], content=f"the {i}") for i in range(400))
+    tokenizer = tokenizer_with(TEMPLATES["end of text after replies"])
+    assert said(tokenizer, render(tokenizer, Conversation(turns=turns))) == [turn.content for turn in turns]
+
+
+def test_a_conversation_without_turns_is_refused():
+    with pytest.raises(ChatNotRendered, match="no turns"):
+        render(tiny_tokenizer(), Conversation(turns=()))
+
+
 def test_a_base_model_has_nothing_to_render_with():
     with pytest.raises(ChatNotRendered, match="no chat template"):
         render(tokenizer_with(None), CHAT)

@@ -127,6 +127,15 @@ def test_the_packages_that_help_are_left_as_they_were(file: Path):
     assert (gguf.GGUFReader, gguf.get_tensor_name_map, loader.tqdm) == before
 
 
+def test_two_conversions_at_once_leave_the_packages_as_they_were(llama: Model, file: Path, tmp_path: Path):
+    before, other = (gguf.GGUFReader, gguf.get_tensor_name_map), tmp_path / "other.gguf"
+    write_gguf(tiny("llama", seed=1), other)
+    with ThreadPoolExecutor(2) as pool:
+        folders = list(pool.map(converted, [file, other]))
+    assert folders[0] != folders[1]
+    assert (gguf.GGUFReader, gguf.get_tensor_name_map) == before
+
+
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.3, 0.999])
 def test_a_truncated_file_is_named_and_leaves_nothing_in_the_cache(file: Path, tmp_path: Path, share: float):
     whole = file.read_bytes()
