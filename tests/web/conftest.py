@@ -1,29 +1,17 @@
-"""A small real workspace, made once: corpus → shards → dictionary → index on a tiny model, with text that would harm a careless page."""
+"""The small workspace, an application over it, and a real server."""
 
-import json
-import random
-import socket
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import uvicorn
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from microtome.activations import CorpusConfig, HarvestConfig, build_corpus, harvest
-from microtome.artifacts import Workspace
-from microtome.features import build_index
-from microtome.models import Model, Site, tiny
+from microtome.models import Model, tiny
 from microtome.progress import Progress
-from microtome.training import TrainConfig, train
 from microtome.web import create_app
-
-INDEX = "small"
-SCRIPT = "<script>alert(1)</script><img src=x onerror=alert(2)>"
-EMOJI = "Grüße 🦊🔬 naïve — 東京タワー"
-D_DICT = 96
+from tests.web.serving import serving
+from tests.web.small import make_workspace
 
 
 @pytest.fixture(scope="session")
@@ -34,30 +22,8 @@ def model() -> Model:
 @pytest.fixture(scope="session")
 def workspace(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("workspace")
-    place = Workspace(folder)
-    source = folder / "texts.jsonl"
-    source.write_text("".join(json.dumps(record) + "\n" for record in records()))
-    corpus = build_corpus(model, CorpusConfig(source=str(source), label_key="label", context_length=64), out=place.place("corpus", INDEX))
-    site = Site.parse("L1.resid_post")
-    shards = harvest(model, corpus, config=HarvestConfig(sites=(site,)), out=place.place("shards", INDEX))
-    config = TrainConfig(site=site, d_dict=D_DICT, k=6, tokens=8192, batch_size=256, lr=3e-3, dead_after_tokens=4096)
-    train(shards, corpus, config=config, out=place.place("dictionary", INDEX), model=model)
-    build_index(place.place("dictionary", INDEX), shards, corpus=corpus, model=model, out=place.place("index", INDEX))
+    make_workspace(folder, model)
     return folder
-
-
-def records() -> list[dict[str, str]]:
-    """Two kinds of small texts, and two that are hostile or multi-byte."""
-    draw = random.Random(0)
-    words = {"sea": "ship sail wave harbour storm", "kitchen": "bread salt oven butter knife"}
-    texts = [
-        {"title": f"{label} {i}", "label": label, "text": " ".join(draw.choices([*words[label].split(), "the", "and"], k=40)) + f" {i}."}
-        for label in words
-        for i in range(24)
-    ]
-    texts.append({"title": SCRIPT, "label": SCRIPT, "text": f"{SCRIPT} the ship {SCRIPT}\nand the bread"})
-    texts.append({"title": EMOJI, "label": "sea", "text": f"{EMOJI} " * 6})
-    return texts
 
 
 @pytest.fixture(scope="session")
@@ -77,12 +43,5 @@ def client(app: FastAPI) -> TestClient:
 @pytest.fixture(scope="session")
 def served(app: FastAPI) -> Iterator[str]:
     """The address of a real server over the workspace."""
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-    thread.start()
-    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
-    listener.close()
+    with serving(app) as address:
+        yield address

@@ -20,7 +20,7 @@ export function SearchPage({ index }) {
   useEffect(() => setText(asked), [asked]);
   useEffect(() => setPainted(-1), [asked, rank]);
   useEffect(() => void (document.title = `Find by text · ${index}`), [index]);
-  const { value, error, loading, again } = useAnswer(asked ? `/api${at(index)}/search` : null, { text: asked, rank, limit: 60 });
+  const { value, error, loading, again } = useAnswer(asked ? `/api${at(index)}/search` : null, { text: asked, rank });
   const found = /** @type {(Search & { reproduce: any }) | null} */ (asked ? value : null);
   const run = () => (text === asked ? again() : setQuery({ text }, { push: true }));
   /** @param {KeyboardEvent} event */

@@ -32,11 +32,11 @@ export function Tokens({ pieces, activations, max = 1, peak, kept, breaks, selec
   return html`<span class=${`strip${breaks ? " breaks" : ""}${onPick ? " pickable" : ""}`} dir="auto" onClick=${onPick && pick}>${spans}</span>`;
 }
 
-/** @param {string} piece @param {boolean} breaks @param {number} value */
+/** The piece itself, so that what is copied is the text; marks are drawn by the style sheet. @param {string} piece @param {boolean} breaks @param {number} value */
 function shown(piece, breaks, value) {
-  if (piece === "") return value > 0 ? html`<i class="glyph">▫</i>` : "";
+  if (piece === "") return value > 0 ? html`<i class="glyph part"></i>` : "";
   if (!piece.includes("\n")) return piece;
-  return piece.split(/(\n)/).map((part) => (part === "\n" ? html`<i class="glyph">↵</i>${breaks ? "\n" : " "}` : part));
+  return piece.split(/(\n)/).map((part) => (part === "\n" ? html`<i class=${`glyph line${breaks ? "" : " flat"}`}>${part}</i>` : part));
 }
 
 /** The hover line of a token under a feature. @param {string} piece @param {number} value @param {number} shareOfMax @param {number} [percentile] */

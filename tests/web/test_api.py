@@ -1,0 +1,132 @@
+"""The JSON twins say what the feature index says, and errors keep their four parts."""
+
+import json
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from microtome.artifacts import Workspace
+from microtome.config import to_dict
+from microtome.features import FeatureIndex
+from microtome.models import Model
+from tests.web.small import D_DICT, EMOJI, INDEX, SCRIPT
+
+WRITE = {"X-Microtome": "1"}
+
+
+@pytest.fixture(scope="module")
+def index(workspace: Path) -> FeatureIndex:
+    place = Workspace(workspace)
+    return FeatureIndex.open(place.find("index", INDEX), place)
+
+
+def said(record: Any) -> Any:
+    """A record as it looks after a trip through JSON."""
+    return json.loads(json.dumps(to_dict(record)))
+
+
+def asked(client: TestClient, path: str) -> Any:
+    answer = client.get(path)
+    assert answer.status_code == 200, answer.text
+    content = answer.json()
+    recipe = content.pop("reproduce")
+    assert set(recipe) == {"python", "shell"}
+    return content
+
+
+def test_every_page_has_a_twin_that_equals_the_python_call(client: TestClient, index: FeatureIndex) -> None:
+    assert asked(client, f"/api/s/{INDEX}") == said(index.overview())
+    assert asked(client, f"/api/s/{INDEX}/f/3") == said(index.card(3))
+    assert asked(client, f"/api/s/{INDEX}/documents?search=sea&limit=5") == said(index.documents(search="sea", limit=5))
+    assert asked(client, f"/api/s/{INDEX}/d/2?rank=max&offset=3&length=9") == said(index.document(2, rank="max", offset=3, length=9))
+    assert asked(client, f"/api/s/{INDEX}/d/2/t/4") == said(index.token(2, offset=4))
+    table = index.table(sort="density", descending=True, filter="density > 1%", limit=7)
+    assert asked(client, f"/api/s/{INDEX}/features?sort=density&descending=true&filter=density+%3E+1%25&limit=7") == said(table)
+
+
+def test_the_model_answers_the_same_by_link_and_by_text(client: TestClient, index: FeatureIndex, model: Model) -> None:
+    text = "the ship and " + EMOJI
+    wanted = said(index.search(model, text, rank="max", limit=9))
+    by_link = client.get(f"/api/s/{INDEX}/search", params={"text": text, "rank": "max", "limit": 9}).json()
+    by_text = client.post(f"/api/s/{INDEX}/search", json={"text": text, "rank": "max", "limit": 9}, headers=WRITE).json()
+    assert by_link.pop("reproduce")["python"] == by_text.pop("reproduce")["python"]
+    assert by_link == by_text == wanted
+    assert "".join(wanted["pieces"]) == text
+
+    tested = client.post(f"/api/s/{INDEX}/f/3/test", json={"text": text}, headers=WRITE).json()
+    tested.pop("reproduce")
+    assert tested == said(index.test(model, 3, text=text))
+    assert client.get(f"/api/s/{INDEX}/model").json()["state"] == "ready"
+
+
+def test_the_python_line_of_a_page_runs_and_gives_the_page(client: TestClient) -> None:
+    content = client.get(f"/api/s/{INDEX}/features", params={"filter": 'label ~ "the"', "limit": 3}).json()
+    *before, last = content.pop("reproduce")["python"].splitlines()
+    names: dict[str, Any] = {}
+    exec("\n".join(before), names)
+    assert said(eval(last, names)) == content
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "error"),
+    [
+        (f"/api/s/{INDEX}/f/{D_DICT}", 404, "FeatureNotFound"),
+        (f"/api/s/{INDEX}/d/5000", 404, "DocumentNotFound"),
+        (f"/api/s/{INDEX}/d/0/t/99999", 422, "QueryInvalid"),
+        (f"/api/s/{INDEX}/features?filter=densty+%3E+1", 422, "QueryInvalid"),
+        (f"/api/s/{INDEX}/features?sort=nothing", 422, "QueryInvalid"),
+        (f"/api/s/{INDEX}/features?limit=100000", 422, "QueryInvalid"),
+        (f"/api/s/{INDEX}/f/minus-one", 422, "QueryInvalid"),
+        (f"/api/s/{INDEX}/f/-1", 422, "QueryInvalid"),
+        (f"/api/s/{INDEX}/search?text=", 422, "QueryInvalid"),
+        (f"/api/s/{INDEX}/search?text=" + "x" * 5000, 422, "QueryInvalid"),
+        ("/api/s/smal", 404, "ArtifactMissing"),
+        ("/api/s/..%2f..%2fetc", 404, "PageNotFound"),
+        ("/api/s/.hidden", 422, "QueryInvalid"),
+        ("/api/nothing", 404, "PageNotFound"),
+    ],
+)
+def test_a_wrong_address_gets_four_parts(client: TestClient, path: str, *, status: int, error: str) -> None:
+    answer = client.get(path)
+    assert (answer.status_code, answer.json()["error"]) == (status, error)
+    assert set(answer.json()) == {"error", "what", "got", "wanted", "do", "docs"}
+    assert answer.json()["do"]
+
+
+def test_the_nearest_name_is_offered(client: TestClient) -> None:
+    assert INDEX in client.get("/api/s/smal").json()["do"]
+    assert "density" in client.get(f"/api/s/{INDEX}/features?filter=densty+%3E+1").json()["do"]
+
+
+def test_a_body_that_is_not_what_it_should_be(client: TestClient) -> None:
+    for body in ({"words": "x"}, {"text": 3}, ["x"], {"text": "x", "limit": 0}, {"text": "x" * 30_000}):
+        answer = client.post(f"/api/s/{INDEX}/search", json=body, headers=WRITE)
+        assert (answer.status_code, answer.json()["error"]) == (422, "QueryInvalid")
+    broken = client.post(f"/api/s/{INDEX}/search", content=b'{"text": "\xff"', headers={**WRITE, "content-type": "application/json"})
+    assert broken.status_code in (400, 422)
+
+
+def test_an_unchanged_page_is_not_sent_again(client: TestClient) -> None:
+    first = client.get(f"/api/s/{INDEX}/f/1")
+    again = client.get(f"/api/s/{INDEX}/f/1", headers={"if-none-match": first.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+
+
+def test_a_persons_label_and_note_are_kept_and_taken_back(client: TestClient, workspace: Path) -> None:
+    rule = client.get(f"/api/s/{INDEX}/f/5").json()["label"]
+    named = client.post(f"/api/s/{INDEX}/f/5/label", json={"text": SCRIPT}, headers=WRITE).json()
+    assert (named["text"], named["origin"]) == (SCRIPT, "user")
+    assert client.get(f"/api/s/{INDEX}/features?search=alert").json()["rows"][0]["feature"] == 5
+    notes = client.post(f"/api/s/{INDEX}/f/5/notes", json={"text": "looks odd"}, headers=WRITE).json()["notes"]
+    assert notes[-1]["text"] == "looks odd"
+    assert sqlite3.connect(workspace / "catalogue.sqlite").execute("pragma integrity_check").fetchone() == ("ok",)
+    assert client.post(f"/api/s/{INDEX}/f/5/label", json={"text": ""}, headers=WRITE).json() == rule
+
+
+def test_hostile_text_stays_text_in_the_json(client: TestClient) -> None:
+    found = client.get(f"/api/s/{INDEX}/documents", params={"search": "onerror"})
+    assert found.headers["content-type"] == "application/json"
+    assert found.json()["rows"][0]["title"] == SCRIPT

@@ -1,0 +1,217 @@
+"""The pages in a real Chromium: they load without errors or foreign requests, and do what a person asks of them."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, Route, expect, sync_playwright
+
+from microtome.web import create_app
+from tests.web.serving import serving
+from tests.web.small import D_DICT, EMOJI, INDEX, SCRIPT, records
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync"
+HOSTILE = len(records()) - 2
+MULTIBYTE = HOSTILE + 1
+
+pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS.split())
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser, served: str) -> Iterator[Page]:
+    """A page that fails the test on any console error, script error, dialog or request that leaves the server."""
+    troubles: list[str] = []
+
+    def watch_console(message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning") and "status of 4" not in message.text:
+            troubles.append(f"console: {message.text}")
+
+    def watch_request(request: Request) -> None:
+        if urlsplit(request.url).netloc != urlsplit(served).netloc:
+            troubles.append(f"left the machine: {request.url}")
+
+    context = browser.new_context(base_url=served, viewport={"width": 1400, "height": 900}, color_scheme="light")
+    page = context.new_page()
+    page.on("console", watch_console)
+    page.on("request", watch_request)
+    page.on("pageerror", lambda error: troubles.append(f"script: {error}"))
+    page.on("dialog", lambda dialog: troubles.append(f"dialog: {dialog.message}"))
+    yield page
+    context.close()
+    assert troubles == []
+
+
+def here(page: Page) -> str:
+    parts = urlsplit(page.url)
+    return parts.path + (f"?{parts.query}" if parts.query else "")
+
+
+@pytest.mark.parametrize("width", [1400, 700])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_page_loads_and_links_its_json_and_python(page: Page, width: int, scheme: str) -> None:
+    page.set_viewport_size({"width": width, "height": 900})
+    page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+    for path in ("/", *(f"/s/{INDEX}{rest}" for rest in ("", "/features", "/f/3", "/documents", "/d/2", "/search?text=the+ship"))):
+        page.goto(path)
+        expect(page.locator("h1")).not_to_be_empty()
+        expect(page.locator(".reproduce pre")).to_contain_text("Workspace(")
+        twin = page.locator(".reproduce .json").get_attribute("href")
+        assert twin is not None
+        assert page.request.get(twin).json()["reproduce"]["python"] == page.locator(".reproduce pre").inner_text()
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{path} is wider than the window"
+
+
+def test_hostile_text_is_inert_and_multibyte_text_is_whole(page: Page) -> None:
+    page.goto(f"/s/{INDEX}/d/{HOSTILE}")
+    expect(page.locator("h1")).to_have_text(SCRIPT)
+    expect(page.locator(".reading .body")).to_contain_text(f"{SCRIPT} the ship")
+    assert page.locator(".reading img, .reading script, h1 img").count() == 0
+    page.goto(f"/s/{INDEX}/d/{MULTIBYTE}")
+    expect(page.locator(".reading .body")).to_contain_text(f"{EMOJI} {EMOJI}")
+    page.goto(f"/s/{INDEX}/documents?search=onerror")
+    expect(page.locator("td a")).to_have_text(SCRIPT)
+
+
+def test_a_token_shows_its_features_and_a_feature_is_painted(page: Page) -> None:
+    page.goto(f"/s/{INDEX}/d/2")
+    page.locator(".reading .tk").nth(6).click()
+    expect(page.locator("#token li").first).to_be_visible()
+    assert "t=6" in here(page)
+    answer = page.request.get(f"/api/s/{INDEX}/d/2/t/6").json()
+    numbers = [int(text) for text in page.locator("#token .number").all_inner_texts()]
+    assert numbers == [one["feature"] for one in answer["features"]]
+
+    page.locator("#token li button").first.click()
+    expect(page.locator(".legend")).to_contain_text(str(numbers[0]))
+    view = page.request.get(f"/api/s/{INDEX}/d/2?feature={numbers[0]}").json()
+    fires = next(one["offsets"] for one in view["features"] if one["feature"] == numbers[0])
+    painted = page.locator(".reading .tk[class*=' a']").evaluate_all("all => all.map(one => Number(one.dataset.i))")
+    assert painted == fires
+    page.reload()
+    expect(page.locator(".legend")).to_contain_text(str(numbers[0]))
+    page.keyboard.press("Escape")
+    expect(page.locator("#token")).to_have_count(0)
+
+
+def test_the_table_sorts_filters_and_searches_in_the_address(page: Page) -> None:
+    page.goto(f"/s/{INDEX}/features")
+    expect(page.locator("a.row").first).to_be_visible()
+    page.get_by_role("columnheader", name="density").click()
+    page.wait_for_function("document.querySelector('[aria-sort=descending]')")
+    best = page.request.get(f"/api/s/{INDEX}/features?sort=density&descending=true&limit=3").json()["rows"]
+    expect(page.locator("a.row .number").first).to_have_text(str(best[0]["feature"]))
+    page.fill("#filter", "density > 12%")
+    wanted = page.request.get(f"/api/s/{INDEX}/features", params={"filter": "density > 12%"}).json()["total"]
+    expect(page.locator(".title .quiet")).to_have_text(f"{wanted} of {D_DICT}")
+    assert "filter=density" in here(page)
+    page.fill("#filter", "densty > 12%")
+    expect(page.locator("[role=alert]")).to_contain_text('Did you mean "density"?')
+    page.fill("#filter", "density > 2")
+    expect(page.locator(".empty")).to_be_visible()
+    page.locator(".empty button").click()
+    expect(page.locator("a.row").first).to_be_visible()
+
+
+def test_the_table_draws_few_rows_and_fetches_as_it_scrolls(page: Page) -> None:
+    page.route(f"**/api/s/{INDEX}/features**", many_rows)
+    page.goto(f"/s/{INDEX}/features")
+    expect(page.locator("a.row").first).to_be_visible()
+    assert page.locator("a.row").count() < 80
+    page.evaluate("scrollTo(0, 32 * 60000)")
+    expect(page.locator("a.row .number", has_text="60003")).to_be_visible()
+    assert page.locator("a.row").count() < 80
+
+
+def many_rows(route: Route) -> None:
+    """What the server would say of an index of 65,536 features."""
+    query = parse_qs(urlsplit(route.request.url).query)
+    offset = int(query.get("offset", ["0"])[0])
+    blank = {"label": "x", "origin": "rule", "rule_kind": "token", "token": "a", "top_logit": "b", "corpus_label": ""}
+    numbers = dict.fromkeys(("f1", "density", "max", "mean", "entropy", "cosine", "lift"), 0.5)
+    rows = [{"feature": i, "documents": 3, **blank, **numbers} for i in range(offset, min(offset + 100, 65_536))]
+    answer = {"rows": rows, "total": 65_536, "n_features": 65_536, "reproduce": {"python": "", "shell": ""}}
+    route.fulfill(content_type="application/json", body=json.dumps(answer))
+
+
+def test_any_text_can_be_tested_and_the_address_keeps_it(page: Page) -> None:
+    page.goto(f"/s/{INDEX}/f/3")
+    expect(page.locator(".stepper b")).to_have_text("3")
+    page.keyboard.press("t")
+    page.keyboard.type("butter " + EMOJI)
+    page.keyboard.press("Enter")
+    expect(page.locator(".answer .strip")).to_have_text("butter " + EMOJI)
+    expect(page.locator(".verdict")).not_to_be_empty()
+    assert "test=butter" in here(page)
+    page.keyboard.press("Escape")
+    page.keyboard.press("j")
+    expect(page.locator(".stepper b")).to_have_text("4")
+    assert "test=butter" in here(page)
+    expect(page.locator(".answer .strip")).to_have_text("butter " + EMOJI)
+
+
+def test_the_keyboard_reaches_everything(page: Page) -> None:
+    page.goto(f"/s/{INDEX}/f/3")
+    expect(page.locator(".stepper b")).to_have_text("3")
+    for key, number in (("j", "4"), ("ArrowRight", "5"), ("k", "4"), ("ArrowLeft", "3")):
+        page.keyboard.press(key)
+        expect(page.locator(".stepper b")).to_have_text(number)
+    page.go_back()
+    expect(page.locator(".stepper b")).to_have_text("4")
+    page.keyboard.press("?")
+    expect(page.locator("dialog.help")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.locator("dialog.help")).to_have_count(0)
+    page.keyboard.press("/")
+    page.keyboard.type("77")
+    page.keyboard.press("Enter")
+    expect(page.locator(".stepper b")).to_have_text("77")
+    page.keyboard.press("f")
+    expect(page.locator("h1")).to_have_text("Features")
+    page.keyboard.press("o")
+    expect(page.locator("h1")).to_have_text(INDEX)
+
+
+def test_dark_is_followed_chosen_and_remembered(page: Page) -> None:
+    def ground() -> str:
+        return str(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+
+    page.goto("/")
+    light = ground()
+    page.emulate_media(color_scheme="dark")
+    dark = ground()
+    assert light != dark
+    page.emulate_media(color_scheme="light")
+    page.keyboard.press("d")
+    assert ground() == dark
+    page.reload()
+    assert ground() == dark
+
+
+def test_errors_are_shown_in_their_four_parts(page: Page) -> None:
+    page.goto(f"/s/{INDEX}/f/{D_DICT}")
+    expect(page.locator("[role=alert]")).to_contain_text(f"has no feature {D_DICT}")
+    expect(page.locator("[role=alert] dt")).to_have_text(["got", "wanted", "do"])
+    page.goto("/s/nothing")
+    expect(page.locator("[role=alert]")).to_contain_text(INDEX)
+    page.goto("/no/such/page")
+    expect(page.locator("[role=alert]")).to_contain_text("nothing at this address")
+
+
+def test_an_empty_workspace_says_what_to_do(browser: Browser, tmp_path: Path) -> None:
+    with serving(create_app(tmp_path)) as address:
+        page = browser.new_page()
+        page.goto(address)
+        expect(page.locator(".empty")).to_contain_text("microtome demo")
+        page.close()

@@ -1,0 +1,37 @@
+"""Listening: a free port, a taken one, and a token off loopback."""
+
+import socket
+from pathlib import Path
+
+import pytest
+import uvicorn
+
+from microtome.errors import ConfigError, PortTaken
+from microtome.web import serve, server
+
+
+def test_a_taken_port_is_named_and_a_free_one_offered() -> None:
+    with server.listen("127.0.0.1", 0) as first:
+        port = first.getsockname()[1]
+        with pytest.raises(PortTaken) as caught:
+            server.listen("127.0.0.1", port)
+    assert str(port) in caught.value.what
+    offered = int(caught.value.do.rsplit(" ", 1)[1].rstrip("."))
+    with server.listen("127.0.0.1", offered) as second:
+        assert second.getsockname()[1] == offered
+
+
+def test_an_address_of_no_machine() -> None:
+    with pytest.raises(ConfigError):
+        server.listen("no such host.invalid", 0)
+
+
+@pytest.mark.parametrize(("host", "has_token"), [("127.0.0.1", False), ("0.0.0.0", True)])
+def test_off_loopback_a_token_is_made_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, host: str, has_token: bool) -> None:
+    def run(self: uvicorn.Server, sockets: list[socket.socket]) -> None:
+        assert sockets
+
+    monkeypatch.setattr(uvicorn.Server, "run", run)
+    addresses: list[str] = []
+    serve(tmp_path, host=host, port=0, open_browser=False, on_ready=addresses.append)
+    assert ("?token=" in addresses[0]) is has_token
