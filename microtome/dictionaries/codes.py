@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import torch
 
-from microtome.errors import ShapeMismatch
 from microtome.shapes import Float, Int, Tensor
 
 
@@ -25,11 +24,6 @@ class SparseCodes:
     values: Float[Tensor, "n k"]
     d_dict: int
     """How many features the dictionary has; `0 <= indices < d_dict`."""
-
-    def __post_init__(self) -> None:
-        if self.indices.shape != self.values.shape:
-            got, wanted = tuple(self.indices.shape), tuple(self.values.shape)
-            raise ShapeMismatch("indices and values of sparse codes differ in shape.", got=got, wanted=wanted, do="Pass one value an index.")
 
     @property
     def rows(self) -> int:

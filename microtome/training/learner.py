@@ -86,14 +86,15 @@ class Learner:
         return named
 
     def _revive(self, z: Float[Tensor, "n d_in"], error: Float[Tensor, "n d_in"], *, gradients: Weights, dead: Int[Tensor, "m"]) -> float:
-        """Add the gradient of the revival loss to `gradients`; dead features have no other one."""
+        """Add the gradient of the revival loss to `gradients` (dead features have no other one), and set the bias of the dead to 0."""
         if len(dead) == 0 or self._config.aux_coefficient == 0:
             return 0.0
+        self.weights.b_enc[dead] = 0.0
         centred = z[:AUX_ROWS] - self.weights.b_dec
-        loss, extra = revive(centred, error[:AUX_ROWS], self.weights, dead=dead, k_aux=z.shape[1] // 2)
-        for whole, part in zip(gradients[:3], extra[:3], strict=True):
-            whole.index_add_(0, dead, part, alpha=self._config.aux_coefficient)
-        return float(loss)
+        found = revive(centred, error[:AUX_ROWS], self.weights, dead=dead, k_aux=z.shape[1] // 2)
+        gradients.W_enc.index_add_(0, dead, found.W_enc, alpha=self._config.aux_coefficient)
+        gradients.W_dec.index_add_(0, dead, found.W_dec, alpha=self._config.aux_coefficient)
+        return float(found.loss)
 
     def _update(self, gradients: Weights, rate: float) -> None:
         """Adam, with decoder rows kept at norm 1 and the part of their gradient along them, which would only change the norm, removed."""

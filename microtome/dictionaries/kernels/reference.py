@@ -9,11 +9,12 @@ With rows z [n, d_in] in scaled units:
 
 Revival of dead features (after AuxK of Gao et al. 2024, appendix A.2; the residual and the centred rows are constants here):
 
-    pre_aux = (z - b_dec) W_enc[dead]^T + b_enc[dead]
+    pre_aux = (z - b_dec) W_enc[dead]^T
     a_aux   = pre_aux on the k_aux largest of each row, 0 elsewhere
     aux     = mean((a_aux W_dec[dead] - (z - z_hat))^2)
 
-`a_aux` is not rectified. A feature is dead because its pre-activations are low; behind a relu its gradient would be exactly 0.
+`pre_aux` has no bias and `a_aux` is not rectified. A feature is dead because its pre-activations are low; behind a relu its gradient would be
+exactly 0, and a low bias would make it explain a constant. (Training sets the bias of a dead feature to 0; nothing else would ever raise it.)
 Everything is differentiable by autograd, which gives the gradients that the fast kernels must reproduce.
 """
 
@@ -49,6 +50,6 @@ def revival_loss(
     z: Float[Tensor, "n d_in"], residual: Float[Tensor, "n d_in"], weights: Weights, *, dead: Int[Tensor, "m"], k_aux: int
 ) -> Float[Tensor, ""]:
     """How badly the dead features alone explain `residual` = z - z_hat."""
-    pre = (z - weights.b_dec.detach()) @ weights.W_enc[dead].T + weights.b_enc[dead]
+    pre = (z - weights.b_dec.detach()) @ weights.W_enc[dead].T
     codes = torch.where(keep_largest(pre, k_aux), pre, 0.0)
     return (codes @ weights.W_dec[dead] - residual.detach()).square().mean()

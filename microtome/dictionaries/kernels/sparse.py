@@ -6,7 +6,7 @@ proportional to n k: the (row, feature) pairs are sorted by feature, and both we
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -92,15 +92,18 @@ def propose(
     return torch.cat([top_k(F.linear(part, proposer, bias), k) for part in rows.split(block)])
 
 
-def revive(
-    centred: Float[Tensor, "n d_in"], error: Float[Tensor, "n d_in"], weights: Weights, *, dead: Int[Tensor, "m"], k_aux: int
-) -> tuple[Float[Tensor, ""], Weights]:
-    """The revival loss and its gradients, rows for the dead features only ([m, d_in] and [m]; that of b_dec is 0).
+class Revival(NamedTuple):
+    """The revival loss and its gradients for the rows of the dead features."""
 
-    The products are dense over the dead columns alone: they cost m / d_dict of an encoder product each.
-    """
+    loss: Float[Tensor, ""]
+    W_enc: Float[Tensor, "m d_in"]
+    W_dec: Float[Tensor, "m d_in"]
+
+
+def revive(centred: Float[Tensor, "n d_in"], error: Float[Tensor, "n d_in"], weights: Weights, *, dead: Int[Tensor, "m"], k_aux: int) -> Revival:
+    """See `reference.revival_loss`. The products are dense over the dead columns alone: they cost m / d_dict of an encoder product each."""
     W_enc, W_dec = weights.W_enc[dead], weights.W_dec[dead]
-    codes = F.linear(centred, W_enc, weights.b_enc[dead])
+    codes = F.linear(centred, W_enc)
     kept = None
     if k_aux < len(dead):
         kept = torch.zeros_like(codes).scatter_(1, top_k(codes, k_aux), 1.0)
@@ -111,8 +114,7 @@ def revive(
     code_gradient = slope @ W_dec.T
     if kept is not None:
         code_gradient.mul_(kept)
-    gradients = Weights(W_enc=code_gradient.T @ centred, W_dec=codes.T @ slope, b_enc=code_gradient.sum(0), b_dec=torch.zeros_like(weights.b_dec))
-    return loss, gradients
+    return Revival(loss=loss, W_enc=code_gradient.T @ centred, W_dec=codes.T @ slope)
 
 
 def _by_feature(indices: Int[Tensor, "n k"], d_dict: int) -> _ByFeature:
