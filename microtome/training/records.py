@@ -38,7 +38,7 @@ class StepRecord:
 class Callback(Protocol):
     """Called after every step."""
 
-    def __call__(self, record: StepRecord) -> None: ...
+    def __call__(self, record: StepRecord, /) -> None: ...
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,7 @@
 """The native format: what is saved is loaded, and what was damaged or is foreign is named."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -52,7 +53,7 @@ def test_foreign_files_are_refused(tmp_path: Path) -> None:
     tensors = load_file(folder / "weights.safetensors")
     header = {"kind": "sae", "site": "L3.resid_post", "nonlinearity": {"name": "topk", "k": 5}, "input_scale": 0.25, "d_dict": 40, "d_in": 12}
 
-    def written(changes: dict[str, object], weights: dict[str, torch.Tensor] = tensors) -> Path:
+    def written(changes: Mapping[str, object], weights: dict[str, torch.Tensor] = tensors) -> Path:
         save_file(weights, tmp_path / "w.safetensors", metadata={"dictionary": json.dumps({**header, **changes})})
         return tmp_path / "w.safetensors"
 
