@@ -47,7 +47,8 @@ def _written(hint: Any) -> str:
 
 
 def _name(shape: Any) -> str:
-    return _TAKEN.get(shape.__name__, shape.__name__)
+    name = str(shape.__name__)
+    return _TAKEN.get(name, name)
 
 
 if __name__ == "__main__":
