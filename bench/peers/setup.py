@@ -1,0 +1,37 @@
+"""Make the virtual environment of a peer: `python bench/peers/setup.py saelens` (or sparsify, or nothing for all).
+
+Each lives in `bench/peers/<name>/.venv`. torch is installed first and by itself, at the version of constraints.txt, so that all trainers
+run on the same one. A second run is instant.
+"""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+PEERS = {"saelens": "sae-lens==6.54.12", "sparsify": "eai-sparsify==1.3.3"}
+
+
+def python_of(name: str) -> Path:
+    """The interpreter of a peer's environment, which is made if it is not there."""
+    folder = HERE / name / ".venv"
+    python, stamp = folder / "bin" / "python", folder / PEERS[name]
+    if not stamp.exists():
+        print(f"setting up {PEERS[name]} in {folder} …", file=sys.stderr)
+        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+        for package in (_torch(), PEERS[name]):
+            subprocess.run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", package], check=True, stdout=sys.stderr)
+        stamp.touch()
+    return python
+
+
+def _torch() -> str:
+    pinned = re.search(r"^torch==\S+", (HERE.parents[1] / "constraints.txt").read_text(), flags=re.MULTILINE)
+    assert pinned is not None
+    return pinned[0]
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:] or PEERS:
+        print(python_of(name))
