@@ -183,4 +183,4 @@ class _Describe:
         row["token"] = self._vocabulary.piece(row["token_ids"][0]) if row["token_ids"] else ""
         rule = self._rules.label(firings)
         names = ("f1", "precision", "recall", "f1_test", "f1_null", "threshold")
-        return row | {"rule": rule.text, "rule_kind": rule.kind} | {name: getattr(rule, name) for name in names}
+        return row | {"rule": rule.text, "rule_kind": rule.kind, "rule_weak": rule.weak} | {name: getattr(rule, name) for name in names}

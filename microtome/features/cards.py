@@ -24,7 +24,6 @@ from microtome.features.records import (
     TokenStat,
     Window,
 )
-from microtome.features.rules import WEAK
 from microtome.features.store import Store
 
 
@@ -139,7 +138,7 @@ def rule_of(row: Mapping[str, Any]) -> RuleLabel:
         f1_test=row["f1_test"],
         f1_null=row["f1_null"],
         threshold=row["threshold"],
-        weak=row["rule_kind"] != "dead" and row["f1"] < WEAK,
+        weak=row["rule_weak"],
     )
 
 

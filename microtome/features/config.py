@@ -30,8 +30,8 @@ class IndexConfig:
     """Vocabulary entries listed at either end of a feature's direct logits."""
     neighbours: int = 16
     """Nearest decoder directions listed."""
-    fire_share: float = 0.1
-    """For rule labels a feature *fires* where its activation exceeds this share of its maximum over the train documents."""
+    fire_share: float = 0.25
+    """For rule labels a feature *fires* where its activation exceeds this share of the 99th percentile of its activations in the train documents."""
     seed: int = 0
     """Seed of the examples drawn from the slices."""
 

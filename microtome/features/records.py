@@ -34,7 +34,7 @@ class RuleLabel:
     text: str
     """As a person would write it: `the token " the"`, `text about Biology`, `often " city" (weak rule, F1 0.12)`, `never fires`."""
     kind: str
-    """`token`, `tokens`, `class`, `pair`, `topic`, `position`, or `dead`."""
+    """`token`, `word`, `class`, `topic`, `role`, `pair`, `after`, `position`, or `dead`."""
     f1: float
     """F1 of "the rule holds" against "the feature fires" over all kept tokens of the store."""
     precision: float
@@ -48,7 +48,7 @@ class RuleLabel:
     threshold: float
     """Activation above which the feature counts as firing."""
     weak: bool
-    """F1 below 0.3: the text says so too."""
+    """F1 below 0.3, over the store or on the test documents: the text says so too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -304,7 +304,7 @@ class Overview:
     f1: Histogram
     """F1 of the rule labels of the features that fire, 20 even bins."""
     rules: Mapping[str, int]
-    """Features by kind of rule label; `weak` counts those with F1 < 0.3 whatever their kind."""
+    """Features by kind of rule label; `weak` counts the weak ones whatever their kind."""
     splits: Mapping[str, int]
     """Documents in train, dev and test."""
     corpus_labels: Mapping[str, int]

@@ -32,6 +32,7 @@ NUMBERS: Mapping[str, pa.DataType] = {
     "decoder_norm": pa.float32(),
     "encoder_norm": pa.float32(),
     "f1": pa.float64(),
+    "rule_weak": pa.bool_(),
     "cosine": pa.float32(),
     "lift": pa.float64(),
 }

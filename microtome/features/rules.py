@@ -1,6 +1,7 @@
 """A name for every feature without asking a language model: the simple rule that predicts its firings best, with its exact F1.
 
-A feature *fires* where its activation exceeds `fire_share` of its maximum over the train documents. Every rule is a set of keys of one
+For rules a feature *fires* where its activation exceeds `fire_share` of the 99th percentile of its activations in the train documents (a share
+of the maximum would hang on one outlier). Every rule is a set of keys of one
 *family*: a key is what the family sees of a token (its id, its word, the pair it makes with the token before, its document's label, …), and
 the rule holds on the tokens whose key is in the set. Rules are picked on the train documents; precision, recall and F1 are then counted over
 all kept tokens, and over the test documents alone. Because the keys of a family split the tokens into disjoint cells, the best set of
@@ -23,9 +24,9 @@ from microtome.features.records import RuleLabel
 from microtome.features.text import Vocabulary, quote
 
 WEAK = 0.3
-"""Below this F1 the label says that its rule is weak."""
+"""Below this F1, over the store or over its test documents, the label says that its rule is weak."""
 _CANDIDATES = 8
-_PER_KEY = 0.01
+_PER_KEY = 0.02
 """Train F1 that one more key in the set must earn."""
 
 Describe = Callable[[Sequence[int]], str]
@@ -65,7 +66,7 @@ class Rulebook:
             return _label("never fires", "dead", Score(), threshold=0.0)
         train = self.context.split[firings.positions] == SPLITS.index("train")
         seen = firings.values[train] if train.any() else firings.values
-        threshold = self.fire_share * float(seen.max())
+        threshold = self.fire_share * float(np.quantile(seen, 0.99, method="lower"))
         strong = firings.values > threshold
         fires = _Fires.of(firings.positions[strong], self.context)
         best: tuple[float, Family, Array] | None = None
@@ -78,7 +79,7 @@ class Rulebook:
         _, family, keys = best
         score = _score(family, keys, fires=fires, tokens=self.tokens)
         chosen = [int(key) for key in keys]
-        text = family.describe(chosen) if score.f1 >= WEAK else f"often {family.brief(chosen)} (weak rule, F1 {score.f1:.2f})"
+        text = f"often {family.brief(chosen)} ({_weakness(score)})" if _is_weak(score) else family.describe(chosen)
         return _label(text, family.kind, score, threshold=threshold)
 
 
@@ -177,8 +178,18 @@ def _label(text: str, kind: str, score: Score, *, threshold: float) -> RuleLabel
         f1_test=score.f1_test,
         f1_null=score.f1_null,
         threshold=threshold,
-        weak=kind != "dead" and score.f1 < WEAK,
+        weak=kind != "dead" and _is_weak(score),
     )
+
+
+def _is_weak(score: Score) -> bool:
+    """A rule has to hold on the test documents too, where it was not picked."""
+    return min(score.f1, score.f1 if score.f1_test is None else score.f1_test) < WEAK
+
+
+def _weakness(score: Score) -> str:
+    test = "" if score.f1_test is None or score.f1 < WEAK else f", {score.f1_test:.2f} on test documents"
+    return f"weak rule, F1 {score.f1:.2f}{test}"
 
 
 Groups = tuple[Array, Array, Array]
@@ -205,7 +216,7 @@ def _tokens(context: Context, vocabulary: Vocabulary, groups: Groups) -> Family 
     def describe(keys: Sequence[int]) -> str:
         return f"the token{'s' if len(keys) > 1 else ''} {names(keys)}"
 
-    return _family("token", context.tokens.astype(np.int32), groups, describe=describe, brief=names, longest=5)
+    return _family("token", context.tokens.astype(np.int32), groups, describe=describe, brief=names, longest=4)
 
 
 def _words(context: Context, vocabulary: Vocabulary, groups: Groups) -> Family | None:
@@ -221,7 +232,7 @@ def _words(context: Context, vocabulary: Vocabulary, groups: Groups) -> Family |
     def brief(keys: Sequence[int]) -> str:
         return listed([quote(names[key]) for key in keys])
 
-    return _family("word", keys, groups, describe=describe, brief=brief, longest=5, handicap=0.005)
+    return _family("word", keys, groups, describe=describe, brief=brief, longest=4, handicap=0.005)
 
 
 CLASSES: tuple[tuple[str, str], ...] = (

@@ -11,7 +11,6 @@ from microtome.errors import QueryInvalid, nearest
 from microtome.features.arrays import Array
 from microtome.features.query import Columns, select
 from microtome.features.records import Histogram, Overview, Table, TableRow
-from microtome.features.rules import WEAK
 from microtome.features.store import Labelled, Store
 
 NUMBER_COLUMNS = ("feature", "density", "count", "documents", "max", "mean", "entropy", "f1", "cosine", "lift", "decoder_norm", "encoder_norm")
@@ -67,7 +66,7 @@ def overview(store: Store) -> Overview:
         l0=store.postings.nnz / max(1, facts["kept"]),
         density=_binned(densities, edges, unit="density", log=True),
         f1=_binned(f1s, np.linspace(0, 1, 21), unit="F1", log=False),
-        rules=dict(kinds.most_common()) | {"weak": int((alive & (numbers["f1"] < WEAK)).sum())},
+        rules=dict(kinds.most_common()) | {"weak": int((alive & numbers["rule_weak"]).sum())},
         splits=dict(zip(SPLITS, splits, strict=True)),
         corpus_labels={name: count for name, count in facts["parts"]["corpus_label"].items() if name},
         roles={name: count for name, count in facts["parts"]["role"].items() if count},
@@ -142,12 +141,13 @@ def _beginnings(store: Store) -> tuple[TableRow, ...]:
     """The best-named features that fire often enough, at most three of a kind."""
     labels = store.labelled()
     numbers = store.rows.numbers
-    order = np.argsort(-np.where(numbers["documents"] >= min(20, store.facts["documents"]), numbers["f1"], -1), kind="stable")
+    worthy = (numbers["documents"] >= min(20, store.facts["documents"])) & ~numbers["rule_weak"]
+    order = np.flatnonzero(worthy)[np.argsort(-numbers["f1"][worthy], kind="stable")]
     seen: Counter[str] = Counter()
     rows: list[TableRow] = []
     for feature in order.tolist():
         kind = store.rows.texts["rule_kind"][feature]
-        if numbers["f1"][feature] < WEAK or len(rows) == 12:
+        if len(rows) == 12:
             break
         if seen[kind] < 3:
             seen[kind] += 1

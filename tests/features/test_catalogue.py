@@ -3,6 +3,7 @@
 import sqlite3
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -81,9 +82,14 @@ def test_two_processes_share_one_catalogue(tmp_path: Path) -> None:
         "for i in range(50): c.add_note('one', 0, text=sys.argv[2] + str(i))"
     )
     path = str(tmp_path / "catalogue.sqlite")
-    running = [subprocess.Popen([sys.executable, "-c", code, path, name]) for name in ("a", "b")]
-    assert [process.wait(timeout=120) for process in running] == [0, 0]
-    assert len(Catalogue(path).notes("one", 0)) == 100
+    other = subprocess.Popen([sys.executable, "-c", code, path, "b"])
+    catalogue = Catalogue(path)
+    while not catalogue.notes("one", 0) and other.poll() is None:
+        time.sleep(0.01)
+    for i in range(50):
+        catalogue.add_note("one", 0, text=f"a{i}")
+    assert other.wait(timeout=120) == 0
+    assert len(catalogue.notes("one", 0)) == 100
 
 
 def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
