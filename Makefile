@@ -7,7 +7,7 @@ SERVE ?= 1
 VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
-JS := tools/js
+JS := web-tools
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 export OMP_WAIT_POLICY ?= passive

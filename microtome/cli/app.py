@@ -28,7 +28,14 @@ or serve. `microtome VERB --help` has examples for every verb."""
 
 def build_app() -> App:
     """The cyclopts application with every verb."""
-    app = App(name="microtome", help=_ABOUT, version=f"microtome {__version__}", help_format="plaintext", result_action="return_value")
+    app = App(
+        name="microtome",
+        help=_ABOUT,
+        version=f"microtome {__version__}",
+        help_format="plaintext",
+        result_action="return_value",
+        suppress_keyboard_interrupt=False,  # `run` says how to resume
+    )
     for order, verb in enumerate(VERBS):
         app.command(verb, sort_key=order)
     app["--help"].group = app["--version"].group = "Options"

@@ -29,9 +29,12 @@ class Axis:
         return self.start + (self.end - self.start) * min(1.0, max(0.0, share))
 
     def ticks(self) -> list[float]:
-        """Round values in the range: powers of ten on a logarithmic axis, else about five steps of 1, 2 or 5."""
+        """Round values in the range: about five steps of 1, 2 or 5; on a log axis powers of ten, or 1, 2, 5 times them where these are few."""
         if self.log:
             powers = range(math.ceil(math.log10(self.low) - 1e-9), math.floor(math.log10(self.high) + 1e-9) + 1)
+            if len(powers) < 3:
+                fine = [factor * 10.0**power for power in range(powers.start - 1, powers.stop + 1) for factor in (1, 2, 5)]
+                return [value for value in fine if self.low <= value <= self.high]
             every = max(1, math.ceil(len(powers) / 7))
             return [10.0**power for power in list(powers)[::every]]
         rough = (self.high - self.low) / 5 or 1.0
@@ -106,8 +109,7 @@ def strip(value: float, *, low: float | None, high: float | None, controls: Mapp
     known = [v for v in (value, high, *controls.values()) if v is not None and math.isfinite(v)]
     axis = Axis(low=min(0.0, *known), high=max(1e-12, *known) * 1.04, start=8, end=292)
     parts = [tag("line", class_="axis", x1=8, x2=292, y1=13, y2=13), tag("line", class_="axis", x1=_px(axis.at(0)), x2=_px(axis.at(0)), y1=8, y2=18)]
-    for i, control in enumerate(controls.values()):
-        parts.append(tag("circle", class_=f"control control{i}", cx=_px(axis.at(control)), cy=13, r=5))
+    parts += [tag("circle", class_=f"control {name}", cx=_px(axis.at(control)), cy=13, r=5) for name, control in controls.items()]
     if low is not None and high is not None:
         parts.append(tag("line", class_="whisker", x1=_px(axis.at(low)), x2=_px(axis.at(high)), y1=13, y2=13))
     parts.append(tag("circle", class_="dot", cx=_px(axis.at(value)), cy=13, r=5))
@@ -131,9 +133,9 @@ def _chart(x: Axis, y: Axis, content: Markup, *, x_label: str, y_label: str) -> 
     for value in y.ticks():
         at = _px(y.at(value))
         frame.append(tag("line", class_="grid", x1=_LEFT, x2=WIDTH - _RIGHT, y1=at, y2=at))
-        frame.append(tag("text", _tick(value), class_="tick", x=_LEFT - 6, y=_px(y.at(value) + 4), text_anchor="end"))
+        frame.append(tag("text", _tick(value, log=y.log), class_="tick", x=_LEFT - 6, y=_px(y.at(value) + 4), text_anchor="end"))
     below = HEIGHT - _BOTTOM + 16
-    frame += [tag("text", _tick(value), class_="tick", x=_px(x.at(value)), y=below, text_anchor="middle") for value in x.ticks()]
+    frame += [tag("text", _tick(value, log=x.log), class_="tick", x=_px(x.at(value)), y=below, text_anchor="middle") for value in x.ticks()]
     frame.append(tag("text", x_label, class_="label", x=(_LEFT + WIDTH - _RIGHT) / 2, y=HEIGHT - 4, text_anchor="middle"))
     frame.append(tag("text", y_label, class_="label", x=_LEFT, y=_TOP - 2, text_anchor="start"))
     return tag("svg", *frame, content, class_="chart", viewBox=f"0 -6 {WIDTH} {HEIGHT + 6}", role="img", aria_label=f"{y_label} over {x_label}")
@@ -146,12 +148,11 @@ def _mark(x: Axis, label: str, value: float, *, row: int) -> Markup:
     return join(tag("line", class_="mark", x1=_px(at), x2=_px(at), y1=_TOP, y2=HEIGHT - _BOTTOM), text)
 
 
-def _tick(value: float) -> str:
-    if value and not 1e-3 <= abs(value) < 1e5:
-        mantissa, exponent = f"{value:.0e}".split("e")
-        power = f"10{str(int(exponent)).translate(_RAISED)}"
-        return power if mantissa == "1" else f"{mantissa}·{power}"
-    return f"{value:,.10g}" if abs(value) >= 1000 else f"{value:.6g}"
+def _tick(value: float, *, log: bool) -> str:
+    """Powers of ten on a logarithmic axis where digits would be many; otherwise digits, millions as `2 M`."""
+    if log and not 0.01 <= value <= 1000 and math.log10(value).is_integer():
+        return f"10{str(round(math.log10(value))).translate(_RAISED)}"
+    return f"{value / 1e6:g} M" if abs(value) >= 1e6 else f"{value:,.10g}" if abs(value) >= 1000 else f"{value:.6g}"
 
 
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")

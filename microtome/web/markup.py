@@ -24,8 +24,8 @@ def tag(name: str, /, *children: Child, **attributes: str | int | float | bool |
             continue
         plain = key.rstrip("_").replace("_", "-")
         written.append(f" {plain}" if value is True else f' {plain}="{escape(str(value))}"')
-    opening = f"<{name}{''.join(written)}>"
-    return Markup(opening) if name in _VOID else Markup(f"{opening}{join(*children)}</{name}>")
+    opening = f"<{name}{''.join(written)}"
+    return Markup(f"{opening}/>") if name in _VOID else Markup(f"{opening}>{join(*children)}</{name}>")
 
 
 def join(*children: Child) -> Markup:

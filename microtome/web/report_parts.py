@@ -16,7 +16,7 @@ _ARROW = '<svg viewBox="0 0 22 14" aria-hidden="true"><path d="M1 7h19M14 1l6 6-
 def render(content: Content) -> str:
     """The whole page."""
     sources = content.overview.sources
-    title = f"{sources['model']} at {sources['reads']}: {content.overview.counts['features']:,} features"
+    title = f"{_model(content)} at {sources['reads']}: {content.overview.counts['features']:,} features"
     head = join(
         tag("meta", charset="utf-8"),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
@@ -48,7 +48,7 @@ def _top(content: Content) -> Markup:
     )
     return join(
         tag("p", "microtome report", class_="soft"),
-        tag("h1", f"What is inside {sources['model']} at {sources['reads']}"),
+        tag("h1", f"What is inside {_model(content)} at {sources['reads']}"),
         tag(
             "p",
             f"The model read {counts['documents']:,} documents of “{sources['corpus']}”. Its activations were cut into "
@@ -62,13 +62,19 @@ def _top(content: Content) -> Markup:
     )
 
 
+def _model(content: Content) -> str:
+    """The model's name; that of the packaged one is more telling than its reference."""
+    reference = content.overview.sources["model"]
+    return "SmolLM2-135M-Instruct" if reference == "demo" else reference
+
+
 def _path(content: Content) -> Markup:
     overview, counts = content.overview, content.overview.counts
     training = content.manifests["dictionary"].config
     stages = (
         ("text", f"{counts['documents']:,} documents of {overview.sources['corpus']}"),
         ("corpus", f"{counts['tokens']:,} tokens, each with its document and role"),
-        ("activations", f"{overview.sources['reads']} of {overview.sources['model']}; {counts['kept']:,} tokens kept"),
+        ("activations", f"{overview.sources['reads']} of {_model(content)}; {counts['kept']:,} tokens kept"),
         ("dictionary", f"{counts['features']:,} features, {training.get('k', '–')} active a token"),
         ("index", f"{counts['nonzeros']:,} firings, found from either side"),
     )
@@ -97,7 +103,7 @@ def _quality(content: Content) -> Markup:
         controls: Mapping[str, float] = figure.get("baselines") or {}
         low, high = figure.get("low"), figure.get("high")
         interval = f"{_number(low)} – {_number(high)}" if low is not None and high is not None else "–"
-        what = tag("td", figure["name"], tag("small", figure.get("definition") or ""))
+        what = tag("td", figure["name"], tag("small", figure.get("definition") or ""), class_="what")
         cells = [_number(figure["value"]), interval, *(_number(controls[name]) if name in controls else "–" for name in ("random", "mean"))]
         picture = strip(figure["value"], low=low, high=high, controls=controls)
         rows.append(tag("tr", what, *(tag("td", cell, class_="num") for cell in cells), tag("td", picture, class_="picture")))
@@ -152,7 +158,7 @@ def _training(content: Content) -> Markup | None:
 
 def _search_points(content: Content) -> list[tuple[float, float]]:
     """(learning rate, FVU on the dev split) of every trial that did not diverge."""
-    trials = content.training.get("lr_trials") or []
+    trials = content.training.get("trials") or []
     return sorted((trial["lr"], trial["dev_fvu"]) for trial in trials if trial["dev_fvu"] is not None)
 
 

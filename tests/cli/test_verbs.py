@@ -1,0 +1,111 @@
+"""The verbs in order on a tiny model: each one's JSON names what the next one reads, and a second run has nothing to do."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from microtome.artifacts import Workspace
+from tests.cli.calls import Called, call
+
+WORDS = re.findall(r"\w+", "the ship sailed north to the cold sea and the old captain wrote a letter about rivers birds stones")
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Forty little texts in one JSON lines file."""
+    file = tmp_path_factory.mktemp("texts") / "notes.jsonl"
+    rows = [{"text": " ".join(WORDS[(i * 7 + j * (1 + i % 5)) % len(WORDS)] for j in range(30)), "label": "ab"[i % 2]} for i in range(40)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return file
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("workspace")
+
+
+HARVEST = ("harvest", "tiny:llama@3", "--site", "L1.resid_post", "--context-length", "64")
+TRAIN = ("train", "notes", "--features", "48", "--k", "4", "--tokens", "4096", "--batch-size", "256", "--lr", "0.003")
+
+
+@pytest.fixture(scope="module")
+def lines(texts: Path, workspace: Path) -> dict[str, list[str]]:
+    """The command lines that make everything, by verb."""
+    there = ["--workspace", str(workspace), "--json"]
+    return {
+        "harvest": [*HARVEST, "--corpus", str(texts), "--label-key", "label", *there],
+        "train": [*TRAIN, *there],
+        "index": ["index", "notes", *there],
+    }
+
+
+@pytest.fixture(scope="module")
+def made(lines: dict[str, list[str]]) -> dict[str, Called]:
+    """What they answered, run in order."""
+    return {verb: call(*line) for verb, line in lines.items()}
+
+
+def test_harvest_train_index_lead_from_text_to_an_index(made: dict[str, Called], workspace: Path) -> None:
+    assert [each.code for each in made.values()] == [0, 0, 0], [each.err for each in made.values()]
+    assert made["harvest"].json["corpus"]["documents"] == 40
+    assert made["train"].json["quality"]["l0"]["value"] <= 4
+    assert made["index"].json["overview"]["counts"]["features"] == 48
+    assert "cost:" in made["train"].err
+    for kind in ("corpus", "shards", "dictionary", "index"):
+        assert Workspace(workspace).names(kind) == ["notes"]
+
+
+def test_a_second_run_finds_everything_there(lines: dict[str, list[str]], made: dict[str, Called]) -> None:
+    first, second = made, {verb: call(*line) for verb, line in lines.items()}
+    for verb in ("harvest", "train", "index"):
+        answers = [{key: value for key, value in each[verb].json.items() if key != "costs"} for each in (first, second)]
+        assert answers[0] == answers[1]
+        assert [cost["reused"] for cost in second[verb].json["costs"] if cost["step"] in (verb, "corpus")] == [True] * (2 if verb == "harvest" else 1)
+
+
+@pytest.mark.usefixtures("made")
+def test_show_answers_about_workspace_artifact_index_and_feature(workspace: Path) -> None:
+    there = ("--workspace", str(workspace))
+    assert {row["kind"] for row in call("show", *there, "--json").json["artifacts"]} == {"corpus", "shards", "dictionary", "index"}
+    assert call("show", str(workspace / "dictionaries" / "notes"), "--json").json["manifest"]["kind"] == "dictionary"
+    assert call("show", "notes", *there, "--json").json["overview"]["name"] == "notes"
+    assert call("show", "notes", "7", *there, "--json").json["card"]["feature"] == 7
+    assert "feature 7" in call("show", "notes", "7", *there).out
+    assert call("show", "notes", "--text", "the cold sea", *there, "--json").json["search"]["text"] == "the cold sea"
+
+
+@pytest.mark.usefixtures("made")
+def test_a_feature_outside_the_dictionary_is_named(workspace: Path) -> None:
+    called = call("show", "notes", "48", "--workspace", str(workspace), "--json")
+    assert called.code == 2
+    assert called.json["error"] == "FeatureNotFound"
+
+
+@pytest.mark.usefixtures("made")
+def test_the_same_name_for_other_work_is_refused_and_nothing_is_lost(lines: dict[str, list[str]], workspace: Path) -> None:
+    before = (workspace / "dictionaries" / "notes" / "manifest.json").read_bytes()
+    called = call(*(argument if argument != "48" else "64" for argument in lines["train"]))
+    assert called.code == 2
+    assert called.json["error"] == "ArtifactConflict"
+    assert (workspace / "dictionaries" / "notes" / "manifest.json").read_bytes() == before
+
+
+def test_an_empty_workspace_says_how_to_begin(tmp_path: Path) -> None:
+    called = call("show", "--workspace", str(tmp_path))
+    assert called.code == 2
+    assert "microtome demo" in called.err
+
+
+def test_an_unknown_site_names_the_nearest(texts: Path, tmp_path: Path) -> None:
+    called = call("harvest", "tiny:llama", "--corpus", str(texts), "--site", "L1.resid_pst", "--workspace", str(tmp_path), "--json")
+    assert called.json["error"] == "SiteNotFound"
+    assert "resid_post" in called.json["do"]
+
+
+def test_check_lists_the_sites_and_what_was_proved() -> None:
+    called = call("check", "tiny:gpt2", "--json")
+    assert called.code == 0
+    assert "L0.resid_mid" in called.json["sites"]
+    assert all(row["ok"] for row in called.json["check"]["rows"])
