@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FILES = sorted(path for folder in ("microtome", "tests", "tools", "bench") for path in (ROOT / folder).rglob("*.py") if ".venv" not in path.parts)
-LIMITS = {ast.FunctionDef: 80, ast.AsyncFunctionDef: 80, ast.ClassDef: 300}
+LIMITS: dict[type[ast.AST], int] = {ast.FunctionDef: 80, ast.AsyncFunctionDef: 80, ast.ClassDef: 300}
 FILE_LIMIT = 500
 
 

@@ -1,0 +1,57 @@
+"""The demo from an empty workspace: wall time ≤ 12 min, of which training < 2 min, peak memory ≤ 4 GB, and a second run of seconds.
+
+`--cold` also begins with an empty cache, so that the model and the text are downloaded and converted again. Set-up by pip is not included.
+Scaled-down runs (`--tokens`, `--features`, `--train-tokens`) are for trying this script; their figures are not compared with the limits.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from rows import say, within
+
+MINUTE = 60.0
+
+
+def run(workspace: Path, options: list[str], environment: dict[str, str]) -> dict[str, Any]:
+    """One `microtome demo --no-serve --json` in a fresh process; its answer, with its wall time."""
+    command = [sys.executable, "-m", "microtome", "demo", "--no-serve", "--json", "--workspace", str(workspace), *options]
+    began = time.monotonic()
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL, env=environment)
+    return {**json.loads(done.stdout), "wall_s": time.monotonic() - began}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cold", action="store_true", help="begin with an empty cache")
+    arguments, options = parser.parse_known_args()
+    folder = Path(tempfile.mkdtemp(prefix="microtome-bench-"))
+    environment = {**os.environ, **({"MICROTOME_CACHE": str(folder / "cache")} if arguments.cold else {})}
+    try:
+        first = run(folder / "demo", options, environment)
+        second = run(folder / "demo", options, environment)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    steps = {step["step"]: step for step in first["steps"]}
+    for step in steps.values():
+        say(f"{step['step']:8} {step['seconds']:7.1f} s  peak {step['peak_memory_bytes'] / 1e9:.2f} GB")
+    if options:
+        say("scaled down: no figures are reported")
+        return
+    state = "model and text downloaded again" if arguments.cold else "model and text cached"
+    within("demo, whole", first["wall_s"] / MINUTE, limit=12.0, unit="min", equal=state)
+    within("demo, training", steps["train"]["seconds"] / MINUTE, limit=2.0, unit="min", equal="learning-rate search and quality included")
+    peak = max(step["peak_memory_bytes"] for step in steps.values())
+    within("demo, peak memory", peak / 1e9, limit=4.0, unit="GB")
+    within("demo, second run", second["wall_s"], limit=20.0, unit="s", equal="every artifact was there already")
+
+
+if __name__ == "__main__":
+    main()
