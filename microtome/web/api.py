@@ -84,6 +84,21 @@ def _add_pages(router: APIRouter, shelf: Shelf) -> None:
         lines = recipe(where, name, call_of("card", feature), shell=show_line(where, name, feature))
         return reply(request, with_recipe(shelf.index(name).card(feature), lines))
 
+    @router.get("/s/{name}/f/{feature}/examples")
+    def examples(
+        request: Request,
+        *,
+        name: IndexName,
+        feature: Number,
+        stratum: Annotated[int | None, Query(ge=0, le=1000)] = None,
+        split: Words | None = None,
+        role: Words | None = None,
+        limit: Annotated[int, Query(ge=1, le=200)] = 32,
+    ) -> Response:
+        options: dict[str, Any] = {"stratum": stratum, "split": split, "role": role, "limit": limit}
+        lines = recipe(where, name, call_of("examples", feature, **options), shell=curl_line(*_self(request)))
+        return reply(request, {"examples": shelf.index(name).examples(feature, **options), "reproduce": lines})
+
 
 def _add_documents(router: APIRouter, shelf: Shelf) -> None:
     where = shelf.workspace.path

@@ -14,6 +14,7 @@ def serving(app: FastAPI) -> Generator[str]:
     """The address of `app` on a free port of this machine, until the block ends."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
+        listener.listen()
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()

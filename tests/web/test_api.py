@@ -42,6 +42,7 @@ def test_every_page_has_a_twin_that_equals_the_python_call(client: TestClient, i
     assert asked(client, f"/api/s/{INDEX}/f/3") == said(index.card(3))
     assert asked(client, f"/api/s/{INDEX}/documents?search=sea&limit=5") == said(index.documents(search="sea", limit=5))
     assert asked(client, f"/api/s/{INDEX}/d/2?rank=max&offset=3&length=9") == said(index.document(2, rank="max", offset=3, length=9))
+    assert asked(client, f"/api/s/{INDEX}/f/3/examples?split=test&limit=4")["examples"] == said(index.examples(3, split="test", limit=4))
     assert asked(client, f"/api/s/{INDEX}/d/2/t/4") == said(index.token(2, offset=4))
     table = index.table(sort="density", descending=True, filter="density > 1%", limit=7)
     assert asked(client, f"/api/s/{INDEX}/features?sort=density&descending=true&filter=density+%3E+1%25&limit=7") == said(table)

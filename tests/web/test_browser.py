@@ -161,6 +161,15 @@ def test_any_text_can_be_tested_and_the_address_keeps_it(page: Page) -> None:
     expect(page.locator(".answer .strip")).to_have_text("butter " + EMOJI)
 
 
+def test_examples_of_one_part_of_the_corpus(page: Page) -> None:
+    page.goto(f"/s/{INDEX}/f/3")
+    page.get_by_label("part of the corpus").select_option("split:train")
+    expect(page.locator(".group h3").first).to_contain_text("Strongest in train")
+    assert "in=split" in here(page)
+    page.get_by_role("button", name="Weakest slice").click()
+    expect(page.locator(".group")).to_have_count(1)
+
+
 def test_the_keyboard_reaches_everything(page: Page) -> None:
     page.goto(f"/s/{INDEX}/f/3")
     expect(page.locator(".stepper b")).to_have_text("3")

@@ -23,7 +23,7 @@ export function FeaturePage({ index, id }) {
   const { value, error, loading, again } = useAnswer(json);
   const card = /** @type {(Card & { reproduce: any }) | null} */ (value);
   const { query } = place.value;
-  const kept = { test: query.get("test"), slice: query.get("slice"), wide: query.get("wide"), breaks: query.get("breaks") };
+  const kept = { test: query.get("test"), slice: query.get("slice"), wide: query.get("wide"), in: query.get("in"), breaks: query.get("breaks") };
   /** @param {number} to */
   const link = (to) => address(`${at(index)}/f/${to}`, kept);
   /** @param {number} step */

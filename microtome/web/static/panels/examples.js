@@ -1,5 +1,7 @@
 // Examples: the strongest, and one set from each slice of equally many firings, so that the weak end is seen as well.
+import { ErrorPanel, Loading } from "./states.js";
 import { Tokens } from "./tokens.js";
+import { useAnswer } from "../lib/api.js";
 import { html, useState } from "../lib/dom.js";
 import { count, num } from "../lib/format.js";
 import { address, at, place, setQuery } from "../lib/place.js";
@@ -12,6 +14,7 @@ export function ExamplesPanel({ card }) {
   const slice = query.get("slice") ?? "all";
   const whole = query.get("wide") === "1";
   const breaks = query.get("breaks") === "1";
+  const part = query.get("in");
   const strata = card.strata;
   const options = [["all", "All"], ["top", "Strongest"], ...strata.map((stratum, i) => [String(stratum.index), sliceName(i, strata.length)])];
   const shown = strata.filter((stratum) => slice === "all" || slice === String(stratum.index));
@@ -22,15 +25,37 @@ export function ExamplesPanel({ card }) {
     <div class="bar-head">
       <h2>Examples</h2>
       <span class="choice" role="group" aria-label="slice">${options.map(([key, name]) => html`<button aria-pressed=${slice === key} onClick=${() => setQuery({ slice: key === "all" ? null : key })}>${name}</button>`)}</span>
+      <${PartChoice} card=${card} part=${part} />
       <span class="choice" role="group" aria-label="layout">
         <button aria-pressed=${whole} onClick=${() => setQuery({ wide: whole ? null : 1 })} data-tip="show the whole stored window">wide</button>
         <button aria-pressed=${breaks} onClick=${() => setQuery({ breaks: breaks ? null : 1 })} data-tip="break lines where the text does">line breaks</button>
       </span>
     </div>
-    ${(slice === "all" || slice === "top") && html`<${Group} key=${`top${card.feature}`} card=${card} title="Strongest" range="one a document, near-duplicates collapsed" windows=${card.top} whole=${whole} breaks=${breaks} first=${slice === "top" ? 100 : 8} />`}
+    ${(slice === "all" || slice === "top") && part && html`<${PartGroup} card=${card} part=${part} whole=${whole} breaks=${breaks} />`}
+    ${(slice === "all" || slice === "top") && !part && html`<${Group} key=${`top${card.feature}`} card=${card} title="Strongest" range="one a document, near-duplicates collapsed" windows=${card.top} whole=${whole} breaks=${breaks} first=${slice === "top" ? 100 : 8} />`}
     ${shown.map((stratum) => html`<${Group} key=${`${stratum.index}-${card.feature}`} card=${card} title=${sliceName(strata.indexOf(stratum), strata.length)}
       range=${`activation ${num(stratum.low)} to ${num(stratum.high)} · ${count(stratum.count)} firings`} windows=${stratum.examples} whole=${whole} breaks=${breaks} first=${slice === "all" ? 4 : 100} />`)}
   </section>`;
+}
+
+/** Which part of the corpus the strongest examples are from. @param {{ card: Card, part: string | null }} props */
+function PartChoice({ card, part }) {
+  const kinds = ["split", "role"].filter((kind) => (card.breakdowns[kind]?.length ?? 0) > 1);
+  if (kinds.length === 0) return null;
+  return html`<label class="within">in <select aria-label="part of the corpus" value=${part ?? ""} onChange=${(/** @type {any} */ event) => setQuery({ in: event.currentTarget.value, slice: null })}>
+    <option value="">all documents</option>
+    ${kinds.map((kind) => card.breakdowns[kind].filter((one) => one.count > 0).map((one) => html`<option value=${`${kind}:${one.name}`}>${one.name} ${kind === "split" ? "documents" : "turns"}</option>`))}
+  </select></label>`;
+}
+
+/** The strongest examples of one part of the corpus, asked for when chosen. @param {{ card: Card, part: string, whole: boolean, breaks: boolean }} props */
+function PartGroup({ card, part, whole, breaks }) {
+  const [kind, name] = part.split(":");
+  const { value, error } = useAnswer(address(`/api${at(card.index)}/f/${card.feature}/examples`, { [kind]: name }));
+  const found = /** @type {{ examples: readonly ExampleWindow[] } | null} */ (value);
+  if (error) return html`<${ErrorPanel} error=${error} />`;
+  if (!found) return html`<${Loading} lines=${4} />`;
+  return html`<${Group} key=${`${part}${card.feature}`} card=${card} title=${`Strongest in ${name}`} range="one a document, near-duplicates collapsed" windows=${found.examples} whole=${whole} breaks=${breaks} first=${8} />`;
 }
 
 /** @param {number} i @param {number} n strongest slice first */
