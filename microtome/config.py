@@ -12,6 +12,9 @@ from microtome.errors import ConfigError, nearest
 
 C = TypeVar("C")
 
+_PLAIN = frozenset((str, int, float, bool, type(None)))
+"""Types that are their own JSON form; long lists of them (tokens, activations) are passed on whole."""
+
 
 def from_dict(cls: type[C], values: Mapping[str, Any], *, where: str | None = None) -> C:
     """Build the dataclass `cls` from `values`; unknown, missing and ill-typed keys raise `ConfigError` naming the nearest field.
@@ -35,14 +38,16 @@ def from_dict(cls: type[C], values: Mapping[str, Any], *, where: str | None = No
 
 def to_dict(value: Any) -> Any:
     """The JSON-ready form of a config, the inverse of `from_dict`."""
+    if type(value) in _PLAIN:
+        return value
+    if isinstance(value, tuple | list):
+        return list(value) if _PLAIN.issuperset(map(type, value)) else [to_dict(item) for item in value]
     if hasattr(value, "to_json") and not isinstance(value, type):
         return value.to_json()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: to_dict(getattr(value, field.name)) for field in dataclasses.fields(value) if field.init}
     if isinstance(value, Mapping):
         return {str(key): to_dict(item) for key, item in value.items()}
-    if isinstance(value, tuple | list):
-        return [to_dict(item) for item in value]
     return value
 
 
