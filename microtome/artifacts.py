@@ -270,6 +270,7 @@ def place_atomic(file: Path) -> Generator[Path]:
     temporary = file.with_name(f"{file.name}.{os.getpid()}.partial")
     try:
         yield temporary
+        temporary.chmod(file.parent.stat().st_mode & 0o666)  # some writers make files that only their owner can read
         with temporary.open("rb+") as handle:
             os.fsync(handle.fileno())
         temporary.rename(file)
