@@ -306,7 +306,7 @@ def _claim(folder: Path, plan: dict[str, Any], *, replace: bool) -> None:
             what = (
                 "other work that is not finished" if draft.is_file() else "a finished artifact" if (folder / MANIFEST).is_file() else "foreign files"
             )
-            do = "Choose another name, or pass --replace to discard what is there."
+            do = "Choose another name or workspace, or delete the folder to discard what is there."
             raise ArtifactConflict(f"{folder} already holds {what}.", got=what, wanted="an empty folder, or the same work unfinished", do=do)
         _empty(folder)
     write_atomic(draft, canonical_json(plan))

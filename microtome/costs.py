@@ -1,7 +1,7 @@
 """What each step of a piece of work cost: wall time, throughput, memory and bytes, kept in a file beside the work.
 
 Artifacts hold nothing that depends on the clock, so costs live in `costs.json` of the workspace. A step that is interrupted and resumed
-adds up; a step whose artifact was there already keeps the cost of making it.
+adds up; a step whose artifact was there already keeps the cost of making it, and one that leaves nothing behind keeps its first.
 """
 
 import dataclasses
@@ -94,7 +94,7 @@ class CostLedger:
         )
         self.session.append(cost)
         before = self._costs.get(name)
-        if cost.reused and before is not None and before.finished:
+        if before is not None and before.finished and (cost.reused or step.output is None):
             return
         if before is not None and not before.finished:
             peak = max(before.peak_memory_bytes, cost.peak_memory_bytes)
