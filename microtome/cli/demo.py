@@ -144,7 +144,7 @@ def cost_table(costs: tuple[Cost, ...], now: list[Cost]) -> Table:
     for cost in costs:
         rate = f"{count(round(cost.rate))} {cost.unit}/s" if cost.rate is not None else ""
         mine = this_run.get(cost.step)
-        state = "" if mine is None else f"there already, {duration(mine.seconds)}" if mine.reused else duration(mine.seconds)
+        state = "" if mine is None else "there" if mine.reused else duration(mine.seconds)
         bytes_written = size(cost.bytes_written) if cost.bytes_written else ""
         table.add_row(cost.step, duration(cost.seconds), rate, bytes_written, size(cost.peak_memory_bytes), state)
     return table
