@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -30,7 +31,7 @@ def create_app(workspace: Path, *, model_loader: ModelLoader | None = None, toke
     app = FastAPI(title="microtome", docs_url=None, redoc_url=None, openapi_url="/api/openapi.json")
     app.add_middleware(Guard, token=token, hosts=tuple(hosts))
     app.include_router(api_routes(Shelf(workspace), ModelDesk(model_loader)))
-    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    app.mount("/static", _Static(directory=STATIC), name="static")
 
     def page() -> Response:
         return FileResponse(STATIC / "index.html", media_type="text/html", headers={"cache-control": "no-cache"})
@@ -60,11 +61,24 @@ def _add_error_replies(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> Response:
+        asked = f"{request.method} {request.url.path}"
         if error.status_code == HTTPStatus.NOT_FOUND and not request.url.path.startswith(("/api", "/static")):
             return FileResponse(STATIC / "index.html", status_code=404, media_type="text/html")
-        do = "Begin at the first page, /, or at /api."
-        missing = PageNotFound("there is nothing at this address.", got=f"{request.method} {request.url.path}", wanted="a page's address", do=do)
-        return reply(request, missing.to_json(), status=error.status_code)
+        if error.status_code in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED):
+            do = "Begin at the first page, /, or at /api; /api/openapi.json lists all addresses."
+            parts = PageNotFound("there is nothing at this address.", got=asked, wanted="a page's address and method", do=do).to_json()
+        else:
+            parts = QueryInvalid("the request cannot be read.", got=asked, wanted="JSON in UTF-8", do=f"{error.detail}.").to_json()
+        return reply(request, parts, status=error.status_code)
+
+
+class _Static(StaticFiles):
+    """Files that the browser asks after every time (their ETag makes that cheap), so that an upgrade never mixes old modules with new."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        response = super().file_response(*args, **kwargs)
+        response.headers["cache-control"] = "no-cache"
+        return response
 
 
 def _short(value: object) -> str:

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import os
 import secrets
 import socket
 import sys
@@ -36,7 +37,7 @@ def serve(
     listener = listen(host, port)
     address = address_of(listener, host, token=token)
     (on_ready or _announce)(address)
-    if open_browser:
+    if open_browser and _has_screen():
         with contextlib.suppress(webbrowser.Error):
             webbrowser.open(address)
     app = create_app(workspace, model_loader=model_loader, token=token)
@@ -70,6 +71,11 @@ def address_of(listener: socket.socket, host: str, *, token: str | None) -> str:
     """What to open in a browser."""
     name = f"[{host}]" if ":" in host else host
     return f"http://{name}:{listener.getsockname()[1]}/" + (f"?token={token}" if token else "")
+
+
+def _has_screen() -> bool:
+    """Without a screen Python would start a text browser in this terminal."""
+    return sys.platform in ("darwin", "win32") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
 def _announce(address: str) -> None:

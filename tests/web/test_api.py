@@ -107,7 +107,8 @@ def test_a_body_that_is_not_what_it_should_be(client: TestClient) -> None:
         answer = client.post(f"/api/s/{INDEX}/search", json=body, headers=WRITE)
         assert (answer.status_code, answer.json()["error"]) == (422, "QueryInvalid")
     broken = client.post(f"/api/s/{INDEX}/search", content=b'{"text": "\xff"', headers={**WRITE, "content-type": "application/json"})
-    assert broken.status_code in (400, 422)
+    assert (broken.status_code, broken.json()["error"]) == (400, "QueryInvalid")
+    assert client.post(f"/api/s/{INDEX}", headers=WRITE).status_code == 405
 
 
 def test_an_unchanged_page_is_not_sent_again(client: TestClient) -> None:

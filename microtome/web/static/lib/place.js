@@ -4,7 +4,15 @@ import { signal } from "./dom.js";
 /** @typedef {{ path: string, query: URLSearchParams }} Place */
 
 /** @returns {Place} */
-const read = () => ({ path: decodeURI(location.pathname), query: new URLSearchParams(location.search) });
+function read() {
+  let path = location.pathname;
+  try {
+    path = decodeURI(path);
+  } catch {
+    // a stray % in a typed address: no page has one, so it is shown as it is
+  }
+  return { path, query: new URLSearchParams(location.search) };
+}
 
 export const place = signal(read());
 

@@ -10,7 +10,8 @@ import { at, setQuery } from "../lib/place.js";
 export function TokenPanel({ index, doc, offset, chosen }) {
   const json = `/api${at(index)}/d/${doc}/t/${offset}`;
   const { value, error } = useAnswer(json);
-  const token = /** @type {TokenView | null} */ (value);
+  const answer = /** @type {TokenView | null} */ (value);
+  const token = answer && answer.offset === offset ? answer : null;
   return html`<section class="panel" id="token">
     <div class="bar-head"><h2>Token ${count(offset)}${token && html` <span class="piece">${tokenText(token.piece)}</span>`}</h2>
       <a class="quiet" href=${json}>JSON</a><button class="plain" onClick=${() => setQuery({ t: null })} aria-label="close">close</button></div>
