@@ -6,7 +6,7 @@ from microtome.activations import SPLITS
 from microtome.errors import QueryInvalid
 from microtome.features.arrays import Array
 from microtome.features.postings import Rows
-from microtome.features.ranks import ranked
+from microtome.features.ranks import grouped, ranked
 from microtome.features.records import DocumentFeature, DocumentList, DocumentRow, DocumentView, TokenFeature, TokenView, TurnView
 from microtome.features.statistics import percentile
 from microtome.features.store import Store
@@ -42,14 +42,12 @@ def view(store: Store, doc: int, *, rank: str, offset: int, length: int, limit: 
     end = min(span.end, start + length)
     rows = store.postings.rows(start=start, end=end)
     at = np.repeat(np.arange(end - start), np.diff(rows.indptr))
-    best = ranked(store, ids=rows.ids, values=rows.values, rank=rank, limit=limit, pin=feature)
-    order = np.argsort(rows.ids, kind="stable")
-    sorted_ids = rows.ids[order]
+    groups = grouped(rows.ids, rows.values, n_features=store.n_features)
+    best = ranked(store, groups, rank=rank, limit=limit, pin=feature)
     labels, numbers = store.labels(), store.rows.numbers
     features: list[DocumentFeature] = []
     for found, score in best.pairs():
-        low, high = np.searchsorted(sorted_ids, [found, found + 1])
-        mine = order[low:high]
+        mine = groups.rows(found)
         strongest = float(rows.values[mine].max())
         features.append(
             DocumentFeature(
@@ -74,7 +72,7 @@ def view(store: Store, doc: int, *, rank: str, offset: int, length: int, limit: 
         offset=offset,
         pieces=tuple(store.vocabulary.window(corpus.tokens, start=start, end=end, floor=span.start)),
         kept=tuple(rows.keep.tolist()),
-        strongest=tuple(_strongest(rows, numbers["max"], at=at).tolist()),
+        strongest=tuple(_strongest(rows, numbers["max"]).tolist()),
         turns=_turns(store, doc, start=span.start),
         rank=rank,
         n_active=best.n_active,
@@ -94,8 +92,8 @@ def token(store: Store, doc: int, *, offset: int) -> TokenView:
     features: list[TokenFeature] = []
     for i in np.argsort(-shares, kind="stable").tolist():
         feature = int(rows.ids[i])
-        row = store.rows.row(feature)
-        rank = percentile(rows.values[i : i + 1], edges=np.array(row["histogram_edges"]), counts=np.array(row["histogram_counts"]))
+        spread = store.rows.histogram(feature)
+        rank = percentile(rows.values[i : i + 1], edges=spread.edges, counts=spread.counts)
         features.append(
             TokenFeature(
                 feature=feature,
@@ -120,12 +118,17 @@ def token(store: Store, doc: int, *, offset: int) -> TokenView:
     )
 
 
-def _strongest(rows: Rows, largest: Array, *, at: Array) -> Array:
+def _strongest(rows: Rows, largest: Array) -> Array:
     """For each token the feature with the largest share of its own maximum, -1 where none fires; the lowest number among equals."""
     found = np.full(len(rows.indptr) - 1, -1, dtype=np.int64)
+    sizes = np.diff(rows.indptr)
+    fires = sizes > 0
+    if not fires.any():
+        return found
+    starts = (rows.indptr[:-1] - rows.indptr[0])[fires]
     shares = rows.values / largest[rows.ids]
-    order = np.lexsort((-rows.ids, shares, at))
-    found[at[order]] = rows.ids[order]
+    is_best = shares == np.repeat(np.maximum.reduceat(shares, starts), sizes[fires])
+    found[fires] = np.minimum.reduceat(np.where(is_best, rows.ids, np.iinfo(np.int64).max), starts)
     return found
 
 

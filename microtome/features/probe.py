@@ -7,7 +7,7 @@ import torch
 
 from microtome.errors import QueryInvalid, ShapeMismatch
 from microtome.features.arrays import Array
-from microtome.features.ranks import ranked
+from microtome.features.ranks import grouped, ranked
 from microtome.features.records import Search, SearchHit, TextTest
 from microtome.features.statistics import percentile
 from microtome.features.store import Store
@@ -37,7 +37,9 @@ class Encoded:
 def search(store: Store, model: Model, *, text: str, rank: str, limit: int) -> Search:
     """Features ranked by how they respond to the text."""
     encoded = _encode(store, model, text)
-    best = ranked(store, ids=encoded.ids, values=encoded.values, rank=rank, limit=limit)
+    active = encoded.values > 0
+    groups = grouped(encoded.ids[active], encoded.values[active], n_features=store.n_features)
+    best = ranked(store, groups, rank=rank, limit=limit)
     labels, numbers = store.labels(), store.rows.numbers
     hits: list[SearchHit] = []
     for feature, score in best.pairs():
@@ -114,5 +116,5 @@ def _encode(store: Store, model: Model, text: str) -> Encoded:
 
 
 def _percentiles(store: Store, feature: int, activations: Array) -> Array:
-    row = store.rows.row(feature)
-    return percentile(activations, edges=np.array(row["histogram_edges"]), counts=np.array(row["histogram_counts"]))
+    spread = store.rows.histogram(feature)
+    return percentile(activations, edges=spread.edges, counts=spread.counts)

@@ -6,6 +6,7 @@ import numpy as np
 
 from microtome.errors import QueryInvalid, nearest
 from microtome.features.arrays import Array
+from microtome.features.postings import id_dtype
 from microtome.features.store import Store
 
 RANKS = ("specific", "share", "max", "count")
@@ -25,8 +26,35 @@ class Ranking:
         return [(int(feature), float(score)) for feature, score in zip(self.features, self.scores, strict=True)]
 
 
-def ranked(store: Store, *, ids: Array, values: Array, rank: str, limit: int, pin: int | None = None) -> Ranking:
-    """Rank the features `ids` by their activations `values` (parallel lists, a feature may occur often; zeros do not count).
+@dataclass(frozen=True, kw_only=True)
+class Grouped:
+    """Firings brought together by feature: those of `features[i]` are `order[starts[i] : starts[i + 1]]` of what was given."""
+
+    features: Array
+    starts: Array
+    """One more than features."""
+    order: Array
+    largest: Array
+    """Largest activation of each feature, float32."""
+
+    def rows(self, feature: int) -> Array:
+        """Indices of one feature's firings, in the order given."""
+        at = int(np.searchsorted(self.features, feature))
+        return self.order[int(self.starts[at]) : int(self.starts[at + 1])]
+
+
+def grouped(ids: Array, values: Array, *, n_features: int) -> Grouped:
+    """Bring parallel lists of features and activations together by feature; the values are all positive."""
+    narrow = ids.astype(id_dtype(n_features))
+    order = np.argsort(narrow, kind="stable")
+    ordered = narrow[order]
+    firsts = np.flatnonzero(np.diff(ordered.astype(np.int64), prepend=-1))
+    largest = np.maximum.reduceat(values[order], firsts) if len(firsts) else np.zeros(0, dtype=np.float32)
+    return Grouped(features=ordered[firsts].astype(np.int64), starts=np.append(firsts, len(ids)), order=order, largest=largest)
+
+
+def ranked(store: Store, groups: Grouped, *, rank: str, limit: int, pin: int | None = None) -> Ranking:
+    """Rank the features of some tokens.
 
     `max`: largest activation. `share`: that over the feature's maximum over the store. `count`: tokens. `specific`: share × ln((1 + documents of
     the store) / (1 + documents in which it fires)), as inverse document frequency weighs words (Spärck Jones 1972). A feature that never
@@ -34,10 +62,8 @@ def ranked(store: Store, *, ids: Array, values: Array, rank: str, limit: int, pi
     """
     if rank not in RANKS:
         raise QueryInvalid(f'there is no rank "{rank}".', got=rank, wanted=", ".join(RANKS), do=nearest(rank, RANKS))
-    active = values > 0
-    features, inverse, counts = np.unique(ids[active], return_inverse=True, return_counts=True)
-    largest = np.zeros(len(features), dtype=np.float64)
-    np.maximum.at(largest, inverse, values[active])
+    features, counts = groups.features, np.diff(groups.starts)
+    largest = groups.largest.astype(np.float64)
     known = store.rows.numbers["max"][features].astype(np.float64)
     shares = np.where(known > 0, largest / np.where(known > 0, known, 1.0), 1.0)
     rarity = np.log((1 + store.corpus.n_docs) / (1 + store.rows.numbers["documents"][features]))

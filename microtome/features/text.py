@@ -3,7 +3,9 @@
 import codecs
 import re
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -19,6 +21,8 @@ class Vocabulary:
     def __init__(self, content: Array, offsets: Array) -> None:
         self._content = content.tobytes()
         self._offsets: list[int] = offsets.tolist()
+        self._whole = [_decoded(self._content[start:end]) for start, end in pairwise(self._offsets)]
+        """The text of each token, None where its bytes are no whole characters."""
 
     @classmethod
     def of(cls, token_bytes: Callable[[int], bytes], *, n_vocab: int) -> "Vocabulary":
@@ -49,15 +53,25 @@ class Vocabulary:
 
         Bytes that are no UTF-8 become U+FFFD. The first `lead` tokens are read for their bytes only and get no piece.
         """
-        decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        offsets, content, n = self._offsets, self._content, len(self)
-        decode = decoder.decode
         ids: list[int] = tokens.tolist() if isinstance(tokens, np.ndarray) else list(tokens)
-        pieces = [decode(content[offsets[token] : offsets[token + 1]]) if 0 <= token < n else "" for token in ids]
-        rest = decode(b"", True)
-        if pieces and rest:
-            pieces[-1] += rest
-        return pieces[lead:]
+        n, whole = len(self), self._whole
+        found = [whole[token] if 0 <= token < n else "" for token in ids]
+        pieces = self._joined(ids, found) if None in found else found
+        return cast("list[str]", pieces)[lead:]
+
+    def _joined(self, ids: Sequence[int], found: Sequence[str | None]) -> list[str]:
+        """Pieces where some tokens are no whole characters: those, and what follows an unfinished one, go through a decoder."""
+        decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        pieces: list[str] = []
+        pending = False
+        for token, known in zip(ids, found, strict=True):
+            if known is not None and not pending:
+                pieces.append(known)
+            else:
+                pieces.append(decoder.decode(self.bytes(token)))
+                pending = bool(decoder.getstate()[0])
+        pieces[-1] += decoder.decode(b"", True)
+        return pieces
 
     def window(self, tokens: Array, *, start: int, end: int, floor: int) -> list[str]:
         """Pieces of `tokens[start:end]`, whole also where a character begins just before `start` (but not before `floor`)."""
@@ -69,10 +83,8 @@ class Vocabulary:
     def piece(self, token: int) -> str:
         """One token on its own, for lists: bytes that are no whole character are shown as `<0xE2>`."""
         raw = self.bytes(token)
-        try:
-            return raw.decode()
-        except UnicodeDecodeError:
-            return "".join(f"<0x{byte:02X}>" if byte > 127 else chr(byte) for byte in raw)
+        known = _decoded(raw)
+        return known if known is not None else "".join(f"<0x{byte:02X}>" if byte > 127 else chr(byte) for byte in raw)
 
 
 def quote(piece: str) -> str:
@@ -86,3 +98,10 @@ _UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\ufeff]")
 
 def _continues(raw: bytes) -> bool:
     return bool(raw) and raw[0] & 0xC0 == 0x80
+
+
+def _decoded(raw: bytes) -> str | None:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return None
