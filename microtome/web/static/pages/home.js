@@ -3,6 +3,7 @@ import { Empty, ErrorPanel, Loading } from "../panels/states.js";
 import { Reproduce } from "../panels/reproduce.js";
 import { useAnswer } from "../lib/api.js";
 import { html } from "../lib/dom.js";
+import { count } from "../lib/format.js";
 import { at } from "../lib/place.js";
 
 export function HomePage() {
@@ -17,7 +18,7 @@ export function HomePage() {
     <ul class="cards">${list.indexes.map((/** @type {any} */ entry) => html`<li class="panel">
       ${entry.error
         ? html`<h2>${entry.name}</h2><${ErrorPanel} error=${{ parts: entry.error }} />`
-        : html`<h2><a href=${at(entry.name)}>${entry.name}</a></h2><dl class="facts">${Object.entries(entry.summary).filter(([, fact]) => typeof fact !== "object").map(([name, fact]) => html`<dt>${name}</dt><dd>${fact}</dd>`)}</dl>
+        : html`<h2><a href=${at(entry.name)}>${entry.name}</a></h2><dl class="facts">${Object.entries(entry.summary).filter(([, fact]) => typeof fact !== "object").map(([name, fact]) => html`<dt>${name}</dt><dd>${typeof fact === "number" ? count(fact) : fact}</dd>`)}</dl>
           <p><a href=${at(entry.name)}>Overview</a> · <a href=${`${at(entry.name)}/features`}>Features</a> · <a href=${`${at(entry.name)}/documents`}>Documents</a></p>`}
     </li>`)}</ul>
     ${others.length > 0 && html`<p class="quiet">Also here: ${others.map(([kind, names]) => `${kind} ${/** @type {string[]} */ (names).join(", ")}`).join(" · ")}.</p>`}
