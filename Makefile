@@ -56,7 +56,7 @@ $(STAMPS)/venv:
 
 # torch first and by itself: asked for as a range, pip may choose a newer build with gigabytes of GPU libraries
 $(STAMPS)/torch: $(STAMPS)/venv
-	@$(BIN)/python -c 'from importlib.metadata import version; version("torch")' 2>/dev/null || { echo "installing $(TORCH) …"; $(PIP) install $(TORCH); }
+	@$(BIN)/python -c 'from importlib.metadata import version; version("torch")' 2>/dev/null || { echo "installing $(TORCH) …"; $(BIN)/python -m pip --disable-pip-version-check install $(TORCH); }
 	@touch $@
 
 $(STAMPS)/package: $(STAMPS)/torch pyproject.toml constraints.txt
