@@ -7,7 +7,6 @@ different requests. Equality: what comes over the wire is what the Python call s
 
 import json
 import random
-import socket
 import sys
 import threading
 import time
@@ -33,6 +32,7 @@ from microtome.dictionaries.formats import native
 from microtome.features import FeatureIndex, build_index
 from microtome.models import Site, tiny
 from microtome.web import create_app
+from microtome.web.server import listen
 
 WORK = Path(__file__).parent / ".work" / "pages"
 NAME, WIDE = "synthetic", "synthetic-wide"
@@ -95,9 +95,7 @@ def _p95(ask: Any, paths: list[str]) -> float:
 
 @contextmanager
 def _served() -> Iterator[Any]:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()
+    with listen("127.0.0.1", 0) as listener:
         server = uvicorn.Server(uvicorn.Config(create_app(WORK), log_level="warning", lifespan="off"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()

@@ -21,6 +21,12 @@ def test_a_taken_port_is_named_and_a_free_one_offered() -> None:
         assert second.getsockname()[1] == offered
 
 
+def test_small_answers_do_not_wait_for_a_full_packet() -> None:
+    """asyncio sets TCP_NODELAY only on sockets that name their protocol; without it an answer in two writes takes 40 ms more."""
+    with server.listen("127.0.0.1", 0) as listener:
+        assert listener.proto == socket.IPPROTO_TCP
+
+
 def test_an_address_of_no_machine() -> None:
     with pytest.raises(ConfigError):
         server.listen("no such host.invalid", 0)
