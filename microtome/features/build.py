@@ -1,7 +1,9 @@
 """Building an index: one streaming pass over the shards, then everything that can be counted from the postings."""
 
 import json
+import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,8 @@ from microtome.features.text import Vocabulary
 from microtome.models import Model
 from microtome.progress import Progress, Throttled
 
+_THREADS = min(4, os.cpu_count() or 1)
+"""Features are counted by several threads (numpy sorts without the interpreter's lock); the result does not depend on how many."""
 QUALITY = "quality.json"
 """File of a dictionary artifact with its held-out figures."""
 
@@ -152,17 +156,18 @@ class _Describe:
         directions = dictionary.directions().detach().float().cpu()
         near = neighbours(directions, limit=self._config.neighbours)
         norms = {"decoder_norm": directions.norm(dim=1), "encoder_norm": dictionary.encoder_directions().detach().float().norm(dim=1).cpu()}
-        for block in self._logits(directions, model):
-            for i in range(len(block.top.ids)):
-                feature = block.first + i
-                row: dict[str, Any] = {"feature": feature} | {name: float(norm[feature]) for name, norm in norms.items()}
-                row |= {"neighbour_ids": near.ids[feature].tolist(), "neighbour_cosines": near.scores[feature].tolist()}
-                row["cosine"] = max(row["neighbour_cosines"], default=0.0)
-                row |= {"top_ids": block.top.ids[i].tolist(), "top_logits": block.top.scores[i].tolist()}
-                row |= {"bottom_ids": block.bottom.ids[i].tolist(), "bottom_logits": block.bottom.scores[i].tolist()}
-                row["top_logit"] = self._vocabulary.piece(row["top_ids"][0]) if row["top_ids"] else ""
-                yield row | self._from_store(feature)
-                tell("describe the features", feature + 1, dictionary.d_dict, unit="features")
+        with ThreadPoolExecutor(_THREADS) as pool:
+            for block in self._logits(directions, model):
+                features = range(block.first, block.first + len(block.top.ids))
+                for i, (feature, stored) in enumerate(zip(features, pool.map(self._from_store, features), strict=True)):
+                    row: dict[str, Any] = {"feature": feature} | {name: float(norm[feature]) for name, norm in norms.items()}
+                    row |= {"neighbour_ids": near.ids[feature].tolist(), "neighbour_cosines": near.scores[feature].tolist()}
+                    row["cosine"] = max(row["neighbour_cosines"], default=0.0)
+                    row |= {"top_ids": block.top.ids[i].tolist(), "top_logits": block.top.scores[i].tolist()}
+                    row |= {"bottom_ids": block.bottom.ids[i].tolist(), "bottom_logits": block.bottom.scores[i].tolist()}
+                    row["top_logit"] = self._vocabulary.piece(row["top_ids"][0]) if row["top_ids"] else ""
+                    yield row | stored
+                    tell("describe the features", feature + 1, dictionary.d_dict, unit="features")
 
     def _logits(self, directions: torch.Tensor, model: Model) -> Iterator[Block]:
         """Direct logits by block; a dictionary that does not write the residual stream's width has none."""

@@ -13,6 +13,7 @@ To add a kind of rule, add a function that returns a `Family` to `families`.
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -124,6 +125,13 @@ class _Fires:
         return 1 if self.counts[1] else 0
 
 
+class Counted(NamedTuple):
+    """Keys, ascending, and how often each occurs."""
+
+    keys: Array
+    counts: Array
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Picked:
     merit: float
@@ -137,7 +145,7 @@ def _pick(family: Family, fires: _Fires) -> _Picked | None:
     keys = keys[keys >= 0]
     if not len(keys):
         return None
-    found, hits = np.unique(keys, return_counts=True)
+    found, hits = _counted(keys, n_keys=family.totals.shape[1])
     most = np.argsort(-hits, kind="stable")[:_CANDIDATES]
     found, hits = found[most], hits[most]
     tokens = family.totals[group][found]
@@ -150,6 +158,15 @@ def _pick(family: Family, fires: _Fires) -> _Picked | None:
         if merit > best.merit:
             best = _Picked(merit=merit, keys=found[np.sort(chosen)])
     return best
+
+
+def _counted(keys: Array, *, n_keys: int) -> Counted:
+    """The keys that occur and how often: by counting where the keys are few, else by sorting."""
+    if n_keys > len(keys):
+        return Counted(*np.unique(keys, return_counts=True))
+    counts = np.bincount(keys, minlength=n_keys)
+    found = np.flatnonzero(counts)
+    return Counted(found, counts[found])
 
 
 def _score(family: Family, keys: Array, *, fires: _Fires, tokens: Array) -> Score:
