@@ -33,6 +33,7 @@ export function tokenText(piece) {
   return piece
     .replace(/\n/g, "↵")
     .replace(/\t/g, "⇥")
-    .replace(/^ | $/g, "␣")
+    .replace(/^ +| +$/g, (spaces) => "␣".repeat(spaces.length))
+    .replace(/[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]/g, "⍽")
     .replace(/[\p{Cc}\p{Cf}]/gu, (mark) => `\\u${(mark.codePointAt(0) ?? 0).toString(16).padStart(4, "0")}`);
 }

@@ -6,7 +6,7 @@ import { Empty, ErrorPanel } from "../panels/states.js";
 import { Tokens, tokenTip } from "../panels/tokens.js";
 import { useAnswer } from "../lib/api.js";
 import { html, useEffect, useState } from "../lib/dom.js";
-import { count, num, percent } from "../lib/format.js";
+import { count, num, percent, tokenText } from "../lib/format.js";
 import { address, at, place, setQuery } from "../lib/place.js";
 import { RankChoice } from "../panels/rank.js";
 
@@ -46,7 +46,7 @@ export function SearchPage({ index }) {
     ${found && found.hits.length === 0 && html`<${Empty} title="Nothing fires"><p>No feature responds to this text.</p></${Empty}>`}
     ${found && found.hits.length > 0 && html`<ol class="hits">${found.hits.map((one) => html`<li class=${one === hit ? "on" : ""} onPointerEnter=${() => setPainted(one.feature)} onFocusIn=${() => setPainted(one.feature)}>
       <a href=${address(`${at(index)}/f/${one.feature}`, { test: asked })}><span class="number">${one.feature}</span> <span class="label">${one.label}</span></a>
-      <span class="piece">${found.pieces[one.peak]}</span>
+      <span class="piece">${tokenText(found.pieces[one.peak])}</span>
       <span class="meter-value"><${Bar} part=${one.share_of_max} /> ${percent(one.share_of_max)} of max</span>
       <span class="value" data-tip="largest activation in the text">${num(one.max)}</span>
       <span class="quiet value" data-tip="density over the corpus">${percent(one.density)}</span>

@@ -16,7 +16,7 @@ export function ExamplesPanel({ card }) {
   const breaks = query.get("breaks") === "1";
   const part = query.get("in");
   const strata = card.strata;
-  const options = [["all", "All"], ["top", "Strongest"], ...strata.map((stratum, i) => [String(stratum.index), sliceName(i, strata.length)])];
+  const options = [["all", "All"], ["top", "Strongest"], ...strata.map((stratum, i) => [String(stratum.index), i > 0 && i < strata.length - 1 ? String(i + 1) : sliceName(i, strata.length)])];
   const shown = strata.filter((stratum) => slice === "all" || slice === String(stratum.index));
   if (card.statistics.count === 0) {
     return html`<section id="examples"><h2>Examples</h2><p class="quiet">It never fires on this corpus, so there are none. A dead feature: nothing to read here.</p></section>`;
@@ -85,7 +85,7 @@ function Example({ card, window, whole, breaks }) {
   const more = window.duplicates > 0 ? ` · ${window.duplicates} near-identical left out` : "";
   return html`<li class="example">
     <span class="strength" data-tip="activation at the underlined token">${num(window.activation)}</span>
-    <div class="text"><${Tokens} pieces=${window.pieces} activations=${window.activations} max=${card.statistics.max} peak=${window.peak} breaks=${breaks} from=${from} to=${to} /></div>
+    <div class="text"><${Tokens} pieces=${window.pieces} activations=${window.activations} max=${card.statistics.max} peak=${window.peak} breaks=${breaks} from=${from} to=${to} trim=${true} /></div>
     <a class="source" href=${href} data-tip=${`document ${window.doc}, ${window.split}${window.role === "text" ? "" : `, ${window.role}`}${more}`}>${window.title || `document ${window.doc}`}${window.corpus_label && html` <span class="tag">${window.corpus_label}</span>`}</a>
   </li>`;
 }

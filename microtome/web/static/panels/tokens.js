@@ -9,10 +9,10 @@ const depth = (strength) => Math.min(16, Math.max(1, Math.ceil(strength * 16)));
  * @param {{
  *   pieces: readonly string[], activations?: readonly number[], max?: number, peak?: number, kept?: readonly boolean[],
  *   breaks?: boolean, selected?: number | null, onPick?: (i: number) => void, tip?: (i: number) => string,
- *   hues?: readonly number[], from?: number, to?: number,
- * }} props `max` is the activation at full tint; `hues` gives each token a colour number (-1 for none); `from`/`to` cut the strip
+ *   hues?: readonly number[], from?: number, to?: number, trim?: boolean,
+ * }} props `max` is the activation at full tint; `hues` gives each token a colour number (-1 for none); `from`/`to` cut the strip, `trim` drops the space before it
  */
-export function Tokens({ pieces, activations, max = 1, peak, kept, breaks, selected, onPick, tip, hues, from = 0, to = pieces.length }) {
+export function Tokens({ pieces, activations, max = 1, peak, kept, breaks, selected, onPick, tip, hues, from = 0, to = pieces.length, trim = false }) {
   const spans = [];
   for (let i = from; i < to; i++) {
     const value = activations?.[i] ?? 0;
@@ -22,7 +22,7 @@ export function Tokens({ pieces, activations, max = 1, peak, kept, breaks, selec
     if (kept && !kept[i]) name += " unkept";
     if (i === selected) name += " picked";
     const hint = tip ? tip(i) : value > 0 ? `${tokenText(pieces[i])}   ${num(value)}` : undefined;
-    spans.push(html`<span class=${name} data-i=${i} data-tip=${hint}>${shown(pieces[i], breaks === true, value)}</span>`);
+    spans.push(html`<span class=${name} data-i=${i} data-tip=${hint}>${shown(trim && i === from ? pieces[i].trimStart() : pieces[i], breaks === true, value)}</span>`);
   }
   /** @param {Event} event */
   const pick = (event) => {
