@@ -1,6 +1,7 @@
 """The pages in a real Chromium: they load without errors or foreign requests, and do what a person asks of them."""
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -159,6 +160,25 @@ def test_any_text_can_be_tested_and_the_address_keeps_it(page: Page) -> None:
     expect(page.locator(".stepper b")).to_have_text("4")
     assert "test=butter" in here(page)
     expect(page.locator(".answer .strip")).to_have_text("butter " + EMOJI)
+
+
+def test_every_token_of_a_found_text_says_its_share_of_the_maximum(page: Page) -> None:
+    text = "the ship and the sail and the harbour and the storm"
+    page.goto(f"/s/{INDEX}/search?text={text.replace(' ', '+')}&rank=count")
+    hit = page.request.get(f"/api/s/{INDEX}/search", params={"text": text, "rank": "count"}).json()["hits"][0]
+    expect(page.locator(".testbox .note")).to_contain_text(f"feature {hit['feature']}")
+    tokens = page.locator(".strip-line .tk")
+    firing = [i for i, activation in enumerate(hit["activations"]) if activation > 0]
+    silent = next(i for i, activation in enumerate(hit["activations"]) if activation == 0)
+    weaker = next(i for i in firing if hit["activations"][i] < hit["max"])
+    for i in firing:
+        share = 100 * hit["share_of_max"] * hit["activations"][i] / hit["max"]
+        said = re.search(r"([\d.]+) % of max$", tokens.nth(i).get_attribute("data-tip") or "")
+        assert said is not None
+        assert float(said[1]) == pytest.approx(share, rel=0.05)
+    tokens.nth(weaker).hover()
+    expect(page.locator(".tip")).to_have_text(tokens.nth(weaker).get_attribute("data-tip") or "no tip")
+    assert tokens.nth(silent).get_attribute("data-tip") is None
 
 
 def test_examples_of_one_part_of_the_corpus(page: Page) -> None:

@@ -38,7 +38,7 @@ export function SearchPage({ index }) {
         <button class="main" disabled=${!text} onClick=${run}>Run</button>
       </div>
       ${loading && asked && html`<${ModelWait} index=${index} />`}
-      ${found && hit && html`<p class="strip-line"><${Tokens} pieces=${found.pieces} activations=${hit.activations} max=${hit.max} peak=${hit.peak} breaks=${true} tip=${(/** @type {number} */ i) => tokenTip(found.pieces[i], hit.activations[i], i === hit.peak ? hit.share_of_max : NaN)} /></p>
+      ${found && hit && html`<p class="strip-line"><${Tokens} pieces=${found.pieces} activations=${hit.activations} max=${hit.max} peak=${hit.peak} breaks=${true} tip=${(/** @type {number} */ i) => (hit.activations[i] > 0 ? tokenTip(found.pieces[i], hit.activations[i], (hit.activations[i] * hit.share_of_max) / hit.max) : undefined)} /></p>
         <p class="note">Painted: feature ${hit.feature}, ${hit.label}. Point at a line below to paint another.</p>`}
     </section>
     ${error && html`<${ErrorPanel} error=${error} again=${again} />`}
