@@ -17,6 +17,8 @@ from microtome.web.app import create_app
 from microtome.web.guard import is_loopback
 from microtome.web.model_desk import ModelLoader
 
+MAX_PORT = 65_535
+
 
 def serve(
     workspace: Path,
@@ -48,6 +50,8 @@ def serve(
 
 def listen(host: str, port: int) -> socket.socket:
     """A bound socket; `PortTaken` names the port and a free one."""
+    if not 0 <= port <= MAX_PORT:  # getaddrinfo would take it modulo 65,536
+        raise ConfigError(f"there is no port {port}.", got=port, wanted=f"0 to {MAX_PORT}", do="Take --port 8765, or 0 for any free one.")
     try:
         family, kind, protocol, _, target = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     except (socket.gaierror, OverflowError) as error:

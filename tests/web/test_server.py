@@ -32,6 +32,13 @@ def test_an_address_of_no_machine() -> None:
         server.listen("no such host.invalid", 0)
 
 
+@pytest.mark.parametrize("port", [-1, 65_536, 99_999])
+def test_a_port_that_does_not_exist_is_not_another_one(port: int) -> None:
+    with pytest.raises(ConfigError) as caught:
+        server.listen("127.0.0.1", port)
+    assert str(port) in caught.value.what
+
+
 @pytest.mark.parametrize(("host", "has_token"), [("127.0.0.1", False), ("0.0.0.0", True)])
 def test_off_loopback_a_token_is_made_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, host: str, has_token: bool) -> None:
     def run(self: uvicorn.Server, sockets: list[socket.socket]) -> None:
