@@ -1,8 +1,9 @@
 """Artifacts: folders that are whole or absent, and workspaces that hold them.
 
 An artifact is a folder whose `manifest.json` is written last. It says what made it (config, inputs by id, package versions) and holds a
-sha256 per file. Nothing in it depends on the clock, the machine's paths or how often the work was interrupted: the same work gives the
-same bytes. While the work runs the folder holds a `draft.json` instead, so a killed run is resumed and never taken for a finished one.
+sha256 per file; its own `id` is the hash of all that, so that a changed manifest is noticed too. Nothing in it depends on the clock, the
+machine's paths or how often the work was interrupted: the same work gives the same bytes. While the work runs the folder holds a
+`draft.json` instead, so a killed run is resumed and never taken for a finished one.
 """
 
 import errno
@@ -45,7 +46,7 @@ class Manifest:
 
     @cached_property
     def id(self) -> str:
-        """16 hex digits of the sha256 of everything above."""
+        """16 hex digits of the sha256 of everything above; `manifest.json` holds it too."""
         return fingerprint({name: getattr(self, name) for name in self.__dataclass_fields__})
 
 
@@ -164,10 +165,11 @@ class Draft:
             stray.unlink()
         names = sorted(str(file.relative_to(self.path)) for file in self.path.rglob("*") if file.is_file() and not _is_mark(file))
         files = {name: {"sha256": sha256_of(self.path / name), "bytes": (self.path / name).stat().st_size} for name in names}
-        content = {**self.plan, "files": files, "summary": to_dict(summary or {})}
+        manifest = Manifest(**self.plan, files=files, summary=to_dict(summary or {}))
+        content = {**to_dict(manifest), "id": manifest.id}
         write_atomic(self.path / MANIFEST, json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
         (self.path / DRAFT).unlink(missing_ok=True)
-        return Artifact(self.path, _parse_manifest(self.path, content))
+        return Artifact(self.path, manifest)
 
 
 class Workspace:
@@ -244,17 +246,25 @@ def read_manifest(folder: Path) -> Manifest:
         raise ArtifactMissing(f"there is no finished artifact at {folder}.", got=state, wanted="a folder with manifest.json", do=do)
     try:
         content = json.loads(file.read_bytes())
-    except (ValueError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise _damaged(file, str(error), "JSON") from error
     return _parse_manifest(folder, content)
 
 
 def _parse_manifest(folder: Path, content: object) -> Manifest:
-    wanted = set(Manifest.__dataclass_fields__)
+    """The manifest that `content` spells; one whose `id` is not the hash of the rest was changed after it was written."""
+    wanted = {*Manifest.__dataclass_fields__, "id"}
     if not isinstance(content, dict) or set(content) != wanted:
         got = ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
         raise _damaged(folder / MANIFEST, got, ", ".join(sorted(wanted)))
-    return Manifest(**content)
+    noted, rest = content["id"], {name: value for name, value in content.items() if name != "id"}
+    try:
+        found = fingerprint(rest)
+    except ValueError as error:  # NaN, or half of a surrogate pair: nothing that we write
+        raise _damaged(folder / MANIFEST, str(error), "values that JSON knows") from error
+    if found != noted:
+        raise _damaged(folder / MANIFEST, f"content with the id {found}", f"the id {noted} that it was written with")
+    return Manifest(**rest)
 
 
 def write_atomic(file: Path, content: bytes | str) -> None:

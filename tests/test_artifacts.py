@@ -141,6 +141,35 @@ def test_broken_manifest_is_named(tmp_path: Path, content: bytes) -> None:
         read_manifest(tmp_path)
 
 
+def test_a_changed_manifest_is_noticed_wherever_it_was_changed(tmp_path: Path) -> None:
+    """Every byte in turn, one bit flipped and all bits flipped: the manifest is damaged, or (white space) says exactly what it said."""
+    told = {"n": 5, "share": 0.1, "name": "wörter", "sizes": [1, 2.5, None, True]}
+    with Draft.open(tmp_path, "corpus", config=CONFIG, inputs=INPUTS) as draft:
+        draft.write("part/a.bin", b"hello")
+        made = draft.finish(summary=told).manifest
+    file, refused = tmp_path / "manifest.json", 0
+    whole = file.read_bytes()
+    for place in range(len(whole)):
+        for bits in (0x01, 0x10, 0xFF):
+            file.write_bytes(whole[:place] + bytes([whole[place] ^ bits]) + whole[place + 1 :])
+            try:
+                assert Artifact.open(tmp_path, "corpus").manifest == made
+            except ArtifactDamaged:
+                refused += 1
+    assert refused > 2 * len(whole)
+    file.write_bytes(whole)
+    assert Artifact.open(tmp_path, "corpus").id == made.id == json.loads(whole)["id"]
+
+
+@pytest.mark.parametrize("value", [b"NaN", b'"\\ud800"', b"[" * 3000 + b"]" * 3000])
+def test_a_manifest_with_values_that_are_never_written_is_named(tmp_path: Path, value: bytes) -> None:
+    make(tmp_path)
+    file = tmp_path / "manifest.json"
+    file.write_bytes(file.read_bytes().replace(b'"n": 5', b'"n": ' + value))
+    with pytest.raises(ArtifactDamaged, match=r"manifest\.json is damaged"):
+        read_manifest(tmp_path)
+
+
 def test_manifest_holds_the_hash_of_every_file_and_no_path_or_time(tmp_path: Path) -> None:
     artifact = make(tmp_path)
     content = json.loads((tmp_path / "manifest.json").read_text())
