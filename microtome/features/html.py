@@ -65,7 +65,7 @@ def _rule(card: Card) -> str:
     rule = card.rule
     if rule.kind == "dead":
         return "no rule: it never fires in this store"
-    test = "not seen in test documents" if rule.f1_test is None else f"test {rule.f1_test:.2f}, chance {rule.f1_null:.2f}"
+    test = "not tested on held-out documents" if rule.f1_test is None else f"test {rule.f1_test:.2f}, chance {rule.f1_null:.2f}"
     return f"rule: {escape(rule.text)} · F1 {rule.f1:.2f} ({test})"
 
 

@@ -34,7 +34,7 @@ class RuleLabel:
     text: str
     """As a person would write it: `the token " the"`, `text about Biology`, `often " city" (weak rule, F1 0.12)`, `never fires`."""
     kind: str
-    """`token`, `word`, `class`, `topic`, `role`, `pair`, `after`, `position`, or `dead`."""
+    """`token`, `word`, `class`, `topic`, `role`, `pair`, `after`, `position`; `none` when no candidate fits, `dead` when it never fires."""
     f1: float
     """F1 of "the rule holds" against "the feature fires" over all kept tokens of the store."""
     precision: float
@@ -42,7 +42,8 @@ class RuleLabel:
     recall: float
     """Share of the tokens where the feature fires on which the rule holds."""
     f1_test: float | None
-    """F1 on the test documents only (rules are picked on the train documents); None when the feature fires on none of them."""
+    """F1 on the test documents only (rules are picked on the train documents). None when the feature fires on none of them, and when it fires
+    on no train document: then the rule and its threshold are picked on all documents, and nothing is left to test them on."""
     f1_null: float
     """The shuffled null beside it: expected F1 of this rule on the test documents if the firings fell on kept tokens at random."""
     threshold: float

@@ -4,7 +4,7 @@ For rules a feature *fires* where its activation exceeds `fire_share` of the 99t
 of the maximum would hang on one outlier). Every rule is a set of keys of one
 *family*: a key is what the family sees of a token (its id, its word, the pair it makes with the token before, its document's label, …), and
 the rule holds on the tokens whose key is in the set. Rules are picked on the train documents; precision, recall and F1 are then counted over
-all kept tokens, and over the test documents alone. Because the keys of a family split the tokens into disjoint cells, the best set of
+all kept tokens, and over the test documents alone (not when the feature fires on no train document: its rule is picked on all of them). Because the keys of a family split the tokens into disjoint cells, the best set of
 a given precision floor takes the cells in order of precision; sets are kept short so that they can be read.
 
 To add a kind of rule, add a function that returns a `Family` to `families`.
@@ -122,7 +122,12 @@ class _Fires:
     @property
     def picking(self) -> int:
         """The group that rules are picked on: train, or all documents when it fires on no train document."""
-        return 1 if self.counts[1] else 0
+        return 1 if self.held_out else 0
+
+    @property
+    def held_out(self) -> bool:
+        """Whether the test documents have no part in picking the rule and its threshold."""
+        return bool(self.counts[1])
 
 
 class Counted(NamedTuple):
@@ -180,7 +185,7 @@ def _score(family: Family, keys: Array, *, fires: _Fires, tokens: Array) -> Scor
         f1=float(2 * hits[0] / sums[0]),
         precision=float(hits[0] / size[0]),
         recall=float(hits[0] / fires.counts[0]),
-        f1_test=float(2 * hits[2] / sums[2]) if fires.counts[2] else None,
+        f1_test=float(2 * hits[2] / sums[2]) if fires.counts[2] and fires.held_out else None,
         f1_null=float(null),
     )
 

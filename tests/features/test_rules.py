@@ -95,6 +95,13 @@ def test_a_feature_unseen_in_test_documents_has_no_test_f1() -> None:
     assert _label(store, _is(store, " city") & (store.split != 2)).f1_test is None
 
 
+def test_a_rule_picked_on_the_test_documents_has_no_test_f1() -> None:
+    store = _store()
+    label = _label(store, _is(store, " city") & (store.split == 2))
+    assert label.f1 > 0, "it has a rule, picked on all documents"
+    assert label.f1_test is None, "no document is left to test it on"
+
+
 def test_f1_of_token_rules_equals_brute_force(index: FeatureIndex, dense: npt.NDArray[np.float32], made: Made) -> None:
     tokens, keep = made.corpus.tokens, made.shards.keep
     splits = made.corpus.splits[made.corpus.doc_of(np.arange(made.corpus.n_tokens))]
