@@ -46,9 +46,9 @@ class SparseCodes:
 
     @classmethod
     def from_csr(cls, csr: Csr, *, d_dict: int) -> "SparseCodes":
-        """Pad the rows to the longest one with (feature 0, value 0)."""
+        """Pad the rows to the longest one, and to at least one pair, with (feature 0, value 0)."""
         counts = csr.indptr.diff()
-        width = int(counts.max()) if len(counts) else 0
+        width = max(1, int(counts.max())) if len(counts) else 1
         rows = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
         slots = torch.arange(len(rows), device=counts.device) - csr.indptr[:-1].repeat_interleave(counts)
         indices = torch.zeros(len(counts), width, dtype=csr.indices.dtype, device=counts.device)

@@ -22,13 +22,13 @@ class TrainConfig:
     """Tokens a step."""
     lr: float | None = None
     """Peak learning rate of Adam; None searches among `lr_search`."""
-    lr_search: tuple[float, ...] = (1e-3, 2e-3, 4e-3)
+    lr_search: tuple[float, ...] = (2e-3, 4e-3, 8e-3)
     """Peak learning rates tried on the same batches; the one with the lowest FVU on the dev split trains."""
     lr_search_tokens: int = 200_000
-    """Tokens each of them gets, with a schedule of its own that ends there."""
+    """Tokens each of them gets, with a schedule of its own that ends there; at most half of `tokens`."""
     warmup_share: float = 0.02
     """Share of the steps over which the learning rate rises linearly from 0."""
-    decay_share: float = 0.8
+    decay_share: float = 0.5
     """Share of the steps, at the end, over which it falls linearly to 0."""
     aux_coefficient: float = 1 / 32
     """Weight of the revival loss; 0 turns revival off."""
@@ -52,7 +52,9 @@ class TrainConfig:
     @property
     def search_steps(self) -> int:
         """Steps of every trial of the search; 0 when the learning rate is given."""
-        return self.lr_search_tokens // self.batch_size if self.lr is None and len(self.lr_search) > 1 else 0
+        if self.lr is not None or len(self.lr_search) == 1:
+            return 0
+        return max(1, min(self.lr_search_tokens, self.tokens // 2) // self.batch_size)
 
     def __post_init__(self) -> None:
         _require(self.d_dict >= 1, "d_dict", self.d_dict, "1 or more")

@@ -18,7 +18,7 @@ from microtome.progress import Progress
 from microtome.shapes import Float, Tensor
 from microtome.training.config import TrainConfig
 from microtome.training.fit import Batches, Checkpoints, Fit
-from microtome.training.quality import measure_quality
+from microtome.training.quality import check_model, measure_quality
 from microtome.training.records import Callback, LrTrial, Quality, Trained
 from microtome.training.store import CHECKPOINT, LOG, RunStore
 
@@ -45,8 +45,9 @@ def train(
 
     Raises `SiteNotFound`, `ShapeMismatch`, `NotEnoughTokens`, `TrainingDiverged`, and what `Draft.open` raises.
     """
+    check_model(model, shards)
     site = shards.site(config.site)
-    inputs = {"shards": shards.id, "corpus": corpus.id, "spliced into": "nothing" if model is None else model.fingerprint}
+    inputs = {"shards": shards.id, "corpus": corpus.id, "model": "none" if model is None else model.fingerprint}
     done = existing(out, "dictionary", config=config, inputs=inputs)
     if done is not None:
         return open_trained(done.path)

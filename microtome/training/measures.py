@@ -47,7 +47,7 @@ def by_document(dictionary: Dictionary, held: HeldOut) -> ByDocument:
     """The sums that FVU, L0 and density are ratios of."""
     _, group = torch.unique(held.docs, return_inverse=True)
     groups = int(group.max()) + 1
-    mean = held.x.double().mean(0)
+    mean = held.x.mean(0, dtype=torch.float64)
     sums = torch.zeros(4, groups, dtype=torch.float64)
     fired = torch.zeros(dictionary.d_dict, dtype=torch.int64)
     for rows, where in zip(held.x.split(_ROWS), group.split(_ROWS), strict=True):

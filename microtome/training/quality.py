@@ -40,8 +40,9 @@ def measure_quality(
       (specials, template, attention sinks) pass unchanged in all four.
 
     Intervals are 95 %, by resampling documents (the dead share's is Wilson's over features). The controls are a random dictionary of the same
-    size and the mean of the train split. Raises `ShapeMismatch`, `SiteNotFound`, `NotEnoughTokens`.
+    size and the mean of the train split. Raises `ShapeMismatch` (also for another model than the shards'), `SiteNotFound`, `NotEnoughTokens`.
     """
+    check_model(model, shards)
     site = shards.site(dictionary.reads)
     if shards.width(site) != dictionary.d_in:
         do = "Open the shards that the dictionary was trained on."
@@ -61,6 +62,13 @@ def measure_quality(
         recovered = _recovered(losses, origin=shards.id)
     report("measuring quality", 4, 4)
     return _quality(dictionary, measured, recovered, shards=shards, split=split)
+
+
+def check_model(model: Model | None, shards: Shards) -> None:
+    """Raise `ShapeMismatch` if the shards are of another model: its losses would say nothing about a dictionary trained on them."""
+    if model is not None and model.fingerprint != shards.model_fingerprint:
+        do = f"Load the model that the shards were harvested from: {shards.model_ref}, in the same dtype."
+        raise ShapeMismatch("the shards are of another model.", got=model.fingerprint, wanted=shards.model_fingerprint, do=do)
 
 
 def _quality(dictionary: SAE, measured: list[ByDocument], recovered: Result | None, *, shards: Shards, split: str) -> Quality:

@@ -4,7 +4,8 @@ import numpy as np
 import torch
 from scipy.sparse import csr_array
 
-from microtome.dictionaries import SparseCodes
+from microtome.dictionaries import SAE, SparseCodes, TopK
+from microtome.models import Site
 
 
 def dense(codes: SparseCodes) -> torch.Tensor:
@@ -39,3 +40,11 @@ def test_no_rows_and_no_active_pairs() -> None:
     silent = SparseCodes(torch.zeros(2, 3, dtype=torch.int64), torch.zeros(2, 3), 4)
     back = SparseCodes.from_csr(silent.to_csr(), d_dict=4)
     assert (back.rows, back.nnz) == (2, 0)
+
+
+def test_silent_rows_decode_to_what_the_dictionary_gives_for_nothing() -> None:
+    weights = {"W_enc": torch.eye(4), "W_dec": torch.eye(4), "b_enc": torch.zeros(4), "b_dec": torch.arange(4.0)}
+    sae = SAE(site=Site("resid_post", 0), nonlinearity=TopK(k=2), weights=weights, input_scale=2.0)
+    silent = SparseCodes(torch.zeros(3, 2, dtype=torch.int64), torch.zeros(3, 2), 4)
+    decoded = sae.decode(SparseCodes.from_csr(silent.to_csr(), d_dict=4))
+    torch.testing.assert_close(decoded, torch.arange(4.0).div(2).expand(3, 4))

@@ -13,7 +13,7 @@ import torch
 from microtome.activations import shards_from_matrix
 from microtome.artifacts import read_manifest, sha256_of
 from microtome.errors import NotEnoughTokens, ShapeMismatch, SiteNotFound, TrainingDiverged
-from microtome.models import Site
+from microtome.models import Site, tiny
 from microtome.training import StepRecord, open_trained, train
 from tests.training.planted import planted_rows, planted_shards, small_config
 
@@ -122,3 +122,12 @@ def test_shards_of_another_corpus_are_refused(tmp_path: Path) -> None:
     other = shards_from_matrix(planted_rows(3000, seed=5), tmp_path / "b", doc_tokens=64)
     with pytest.raises(ShapeMismatch, match="another corpus"):
         train(made.shards, other.corpus, config=small_config(), out=tmp_path / "d")
+
+
+def test_another_model_than_the_shards_is_refused_before_training(tmp_path: Path) -> None:
+    made = planted_shards(tmp_path, n=1000)
+    steps: list[StepRecord] = []
+    with pytest.raises(ShapeMismatch, match="of another model"):
+        train(made.shards, made.corpus, config=small_config(), out=tmp_path / "d", model=tiny("llama"), callbacks=[steps.append])
+    assert steps == []
+    assert not (tmp_path / "d").exists()

@@ -60,6 +60,12 @@ def test_another_width_is_refused(tmp_path: Path) -> None:
         measure_quality(exact(8), made.shards, corpus=made.corpus)
 
 
+def test_another_model_than_the_shards_is_refused(tmp_path: Path) -> None:
+    made = planted_shards(tmp_path, n=1000)
+    with pytest.raises(ShapeMismatch, match="of another model"):
+        measure_quality(exact(16), made.shards, corpus=made.corpus, model=tiny("llama"))
+
+
 def test_splicing_a_perfect_dictionary_recovers_the_cross_entropy(tmp_path: Path) -> None:
     model = tiny("llama")
     site = Site("resid_post", 0)
