@@ -4,8 +4,9 @@ For rules a feature *fires* where its activation exceeds `fire_share` of the 99t
 of the maximum would hang on one outlier). Every rule is a set of keys of one
 *family*: a key is what the family sees of a token (its id, its word, the pair it makes with the token before, its document's label, …), and
 the rule holds on the tokens whose key is in the set. Rules are picked on the train documents; precision, recall and F1 are then counted over
-all kept tokens, and over the test documents alone (not when the feature fires on no train document: its rule is picked on all of them). Because the keys of a family split the tokens into disjoint cells, the best set of
-a given precision floor takes the cells in order of precision; sets are kept short so that they can be read.
+all kept tokens, and over the test documents alone (not when the feature fires on no train document: its rule is picked on all of them).
+Because the keys of a family split the tokens into disjoint cells, the best set of a given precision floor takes the cells in order of
+precision; sets are kept short so that they can be read.
 
 To add a kind of rule, add a function that returns a `Family` to `families`.
 """
