@@ -308,6 +308,8 @@ def disk_full_named(folder: Path) -> Generator[None]:
 
 
 def _claim(folder: Path, plan: dict[str, Any], *, replace: bool) -> None:
+    for half in folder.glob(f"{DRAFT}.*.partial"):  # its writer was killed: we hold the lock
+        half.unlink()
     entries = [entry for entry in folder.iterdir() if entry.name != LOCK]
     draft = folder / DRAFT
     same = draft.is_file() and draft.read_text() == canonical_json(plan)
@@ -323,14 +325,20 @@ def _claim(folder: Path, plan: dict[str, Any], *, replace: bool) -> None:
 
 
 def _empty(folder: Path) -> None:
-    """Remove what an artifact folder holds; only ever called on a folder that has a manifest or a draft."""
+    """Remove what an artifact folder holds, its marks last: a kill in between leaves a folder that is still known as ours.
+
+    Without a mark nothing is touched. What is left of a finished artifact until its manifest goes too is `ArtifactDamaged` to readers.
+    """
     if not (folder / MANIFEST).is_file() and not (folder / DRAFT).is_file():
         raise ArtifactConflict(
             f"{folder} holds files that microtome did not write.", got="foreign files", wanted="an artifact", do="Choose another name."
         )
+    marks = [folder / MANIFEST, folder / DRAFT]
     for entry in sorted(folder.rglob("*"), reverse=True):
-        if entry.name != LOCK:
+        if entry not in marks and entry != folder / LOCK:
             entry.rmdir() if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+    for mark in marks:
+        mark.unlink(missing_ok=True)
 
 
 def _lock(folder: Path) -> IO[str]:

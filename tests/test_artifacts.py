@@ -92,6 +92,53 @@ def test_an_unfinished_draft_of_other_work_is_not_resumed(tmp_path: Path) -> Non
     assert make(tmp_path, config={"seed": 9}, replace=True).files() == ["part/a.bin"]
 
 
+KILLED_AT = """
+import os, signal, sys
+from pathlib import Path
+from microtome.artifacts import Draft
+name, count, real = sys.argv[2], int(sys.argv[3]), getattr(Path, sys.argv[2])
+def counted(path, *args, **kwargs):
+    global count
+    count -= 1
+    if count < 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(path, *args, **kwargs)
+setattr(Path, name, counted)
+with Draft.open(sys.argv[1], "corpus", config={"seed": 9}, inputs={}, replace=True) as draft:
+    draft.finish()
+"""
+
+
+def killed_at(folder: Path, call: str, *, count: int) -> bool:
+    """Make other work in place of what `folder` holds, in a process that dies before its call number `count` of `Path.call`."""
+    return subprocess.run([sys.executable, "-c", KILLED_AT, str(folder), call, str(count)], check=False).returncode == -signal.SIGKILL
+
+
+def test_a_kill_before_the_draft_is_written_leaves_no_foreign_files(tmp_path: Path) -> None:
+    assert killed_at(tmp_path / "a", "rename", count=0)
+    assert len(list((tmp_path / "a").glob("draft.json.*.partial"))) == 1
+    assert make(tmp_path / "a").id == make(tmp_path / "b").id
+    assert sorted(file.name for file in (tmp_path / "a").iterdir()) == sorted(file.name for file in (tmp_path / "b").iterdir())
+
+
+def test_a_replacement_killed_anywhere_can_be_made_again(tmp_path: Path) -> None:
+    deletions = 0
+    while True:
+        folder = tmp_path / str(deletions)
+        with Draft.open(folder, "corpus", config=CONFIG, inputs=INPUTS) as draft:
+            for name in ("a.bin", "part/b.bin", "z.bin"):
+                draft.write(name, b"hello")
+            draft.finish()
+        if not killed_at(folder, "unlink", count=deletions):
+            break
+        if 0 < deletions < 3:
+            with pytest.raises(ArtifactDamaged, match="no such file"):
+                Artifact.open(folder, "corpus")
+        assert make(folder, replace=True).files() == ["part/a.bin"]
+        deletions += 1
+    assert deletions >= 4
+
+
 def test_foreign_files_are_never_deleted(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
     for replace in (False, True):
