@@ -174,6 +174,10 @@ class PageNotFound(MicrotomeError):
     """A web address leads nowhere."""
 
 
+class ServerFailed(MicrotomeError):
+    """The server met a mistake of its own while it answered."""
+
+
 class DependencyMissing(MicrotomeError):
     """An optional package is not installed."""
 

@@ -21,6 +21,8 @@ Number = Annotated[int, Path(ge=0, le=2**40)]
 Offset = Annotated[int, Query(ge=0, le=2**40)]
 Text = Annotated[str, Query(max_length=MAX_QUERY_CHARS)]
 Words = Annotated[str, Query(max_length=500)]
+MAX_RANK_CHARS = 20
+Rank = Annotated[str, Query(max_length=MAX_RANK_CHARS)]
 
 
 class TextBody(BaseModel):
@@ -28,7 +30,7 @@ class TextBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     text: str = Field(max_length=MAX_TEXT_CHARS)
-    rank: str = Field(default="specific", max_length=20)
+    rank: str = Field(default="specific", max_length=MAX_RANK_CHARS)
     limit: int = Field(default=50, ge=1, le=500)
 
 
@@ -117,7 +119,7 @@ def _add_documents(router: APIRouter, shelf: Shelf) -> None:
         *,
         name: IndexName,
         doc: Number,
-        rank: Words = "specific",
+        rank: Rank = "specific",
         offset: Offset = 0,
         length: Annotated[int, Query(ge=1, le=MAX_STRETCH_TOKENS)] = MAX_STRETCH_TOKENS,
         limit: Annotated[int, Query(ge=1, le=500)] = 60,
@@ -157,7 +159,7 @@ def _add_model_questions(router: APIRouter, shelf: Shelf, desk: ModelDesk) -> No
         return reply(request, desk.state(ref_of(shelf.index(name))))
 
     @router.get("/s/{name}/search")
-    def search_by_link(request: Request, *, name: IndexName, text: Text, rank: Words = "specific", limit: int = 50) -> Response:
+    def search_by_link(request: Request, *, name: IndexName, text: Text, rank: Rank = "specific", limit: int = 50) -> Response:
         return search(request, name, TextBody(text=text, rank=rank, limit=max(1, min(limit, 500))))
 
     @router.post("/s/{name}/search")

@@ -11,9 +11,9 @@ from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse, Response
 from starlette.staticfiles import StaticFiles
 
-from microtome.errors import MicrotomeError, PageNotFound, QueryInvalid
+from microtome.errors import MicrotomeError, PageNotFound, QueryInvalid, ServerFailed
 from microtome.web.api import api_routes
-from microtome.web.guard import Guard
+from microtome.web.guard import HEADERS, Guard
 from microtome.web.model_desk import ModelDesk, ModelLoader
 from microtome.web.replies import error_reply, reply
 from microtome.web.shelf import Shelf
@@ -70,6 +70,16 @@ def _add_error_replies(app: FastAPI) -> None:
         else:
             parts = QueryInvalid("the request cannot be read.", got=asked, wanted="JSON in UTF-8", do=f"{error.detail}.").to_json()
         return reply(request, parts, status=error.status_code)
+
+    @app.exception_handler(Exception)
+    async def failed(request: Request, error: Exception) -> Response:
+        """The outer edge, outside of the guard too. The exception goes on to the server, which logs its traceback."""
+        asked = f"{request.method} {request.scope['path']}"
+        do = "The server's terminal shows where: please report it with this address. Other pages still answer."
+        parts = ServerFailed("the server made a mistake.", got=f"{type(error).__name__} at {asked}", wanted="an answer", do=do).to_json()
+        answer = reply(request, parts, status=500)
+        answer.raw_headers.extend(HEADERS)
+        return answer
 
 
 class _Static(StaticFiles):

@@ -82,8 +82,8 @@ class Guard:
 
     def _check_host(self, headers: dict[str, str]) -> None:
         host = headers.get("host", "")
-        name = urlsplit(f"//{host}").hostname or ""
-        if self._token is not None or is_loopback(name) or name in self._hosts:
+        name = _host_of(f"//{host}")
+        if name is not None and (self._token is not None or is_loopback(name) or name in self._hosts):
             return
         raise _refused(
             421,
@@ -106,10 +106,18 @@ class Guard:
         raise _refused(401, "the request lacks the token.", got="no token or a wrong one", wanted="the token that the server printed", do=do)
 
 
+def _host_of(address: str) -> str | None:
+    """The host that an address names; None when it cannot be read (`//[::1`)."""
+    try:
+        return urlsplit(address).hostname or ""
+    except ValueError:
+        return None
+
+
 def _check_origin(scope: Scope, headers: dict[str, str]) -> None:
     origin, host, site = headers.get("origin"), headers.get("host", ""), headers.get("sec-fetch-site", "")
     do = "Use the pages of this server; other sites may not call it."
-    if origin is not None and urlsplit(origin).netloc != host:
+    if origin is not None and origin.partition("://")[2] != host:
         raise _refused(403, "the request comes from another site.", got=origin, wanted=f"{scope['scheme']}://{host}", do=do)
     if scope["path"].startswith("/api") and site in ("cross-site", "same-site") and headers.get("sec-fetch-mode") != "navigate":
         raise _refused(403, "the request comes from another site.", got=site, wanted="same-origin", do=do)

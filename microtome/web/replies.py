@@ -17,6 +17,7 @@ from microtome.errors import (
     MicrotomeError,
     QueryInvalid,
     RequestRefused,
+    ServerFailed,
     TokenOutOfRange,
     WorkspaceBusy,
 )
@@ -30,6 +31,7 @@ _STATUS: tuple[tuple[type[MicrotomeError], int], ...] = (
     (TokenOutOfRange, 422),
     (RequestRefused, 403),
     (WorkspaceBusy, 503),
+    (ServerFailed, 500),
 )
 _GZIP_FROM_BYTES = 4096
 

@@ -5,6 +5,7 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from fastapi.testclient import TestClient
 
@@ -12,6 +13,9 @@ from microtome.artifacts import Workspace
 from microtome.config import to_dict
 from microtome.features import FeatureIndex
 from microtome.models import Model
+from microtome.progress import Progress
+from microtome.web import create_app
+from tests.web.serving import serving
 from tests.web.small import D_DICT, EMOJI, INDEX, SCRIPT
 
 WRITE = {"X-Microtome": "1"}
@@ -83,6 +87,8 @@ def test_the_python_line_of_a_page_runs_and_gives_the_page(client: TestClient) -
         (f"/api/s/{INDEX}/f/minus-one", 422, "QueryInvalid"),
         (f"/api/s/{INDEX}/f/-1", 422, "QueryInvalid"),
         (f"/api/s/{INDEX}/search?text=", 422, "QueryInvalid"),
+        (f"/api/s/{INDEX}/search?text=the&rank=" + "x" * 21, 422, "QueryInvalid"),
+        (f"/api/s/{INDEX}/d/0?rank=" + "x" * 21, 422, "QueryInvalid"),
         (f"/api/s/{INDEX}/search?text=" + "x" * 5000, 422, "QueryInvalid"),
         ("/api/s/smal", 404, "ArtifactMissing"),
         ("/api/s/..%2f..%2fetc", 404, "PageNotFound"),
@@ -109,6 +115,20 @@ def test_a_body_that_is_not_what_it_should_be(client: TestClient) -> None:
     broken = client.post(f"/api/s/{INDEX}/search", content=b'{"text": "\xff"', headers={**WRITE, "content-type": "application/json"})
     assert (broken.status_code, broken.json()["error"]) == (400, "QueryInvalid")
     assert client.post(f"/api/s/{INDEX}", headers=WRITE).status_code == 405
+
+
+def test_a_mistake_of_the_server_is_said_in_four_parts_and_logged(model: Model, workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def loader(ref: str, progress: Progress) -> Model:
+        raise ZeroDivisionError("our own bug")
+
+    with serving(create_app(workspace, model_loader=loader)) as address:
+        answer = httpx.get(f"{address}/api/s/{INDEX}/search?text=the")
+        assert httpx.get(f"{address}/api").status_code == 200
+    assert (answer.status_code, answer.json()["error"]) == (500, "ServerFailed")
+    assert set(answer.json()) == {"error", "what", "got", "wanted", "do", "docs"}
+    assert "default-src" in answer.headers["content-security-policy"]
+    assert "our own bug" not in answer.text
+    assert "ZeroDivisionError: our own bug" in capsys.readouterr().err
 
 
 def test_an_unchanged_page_is_not_sent_again(client: TestClient) -> None:

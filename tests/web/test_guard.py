@@ -24,6 +24,15 @@ def test_other_hosts_are_refused(client: TestClient, host: str) -> None:
     assert answer.json()["error"] == "RequestRefused"
 
 
+@pytest.mark.parametrize("token", [None, "secret-word"])
+@pytest.mark.parametrize("headers", [{"host": "[::1"}, {"host": "127.0.0.1", "origin": "http://[::1"}])
+def test_an_address_that_cannot_be_read_is_refused(workspace: Path, token: str | None, headers: dict[str, str]) -> None:
+    shown = {"authorization": f"Bearer {token}"} if token else {}
+    answer = TestClient(create_app(workspace, token=token), base_url="http://127.0.0.1").get("/api", headers=headers | shown)
+    assert answer.status_code in (403, 421)
+    assert answer.json()["error"] == "RequestRefused"
+
+
 def test_a_foreign_origin_is_refused_and_our_own_is_not(client: TestClient) -> None:
     foreign = client.post(SEARCH, json={"text": "the"}, headers={"origin": "http://evil.example", "x-microtome": "1"})
     assert foreign.status_code == 403
