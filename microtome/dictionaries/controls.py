@@ -41,6 +41,10 @@ class MeanDictionary(Dictionary):
         self.d_in = self.d_out = len(mean)
         self.d_dict = 1
 
+    def to(self, device: torch.device | str) -> "MeanDictionary":
+        """The same control with its mean on another device."""
+        return MeanDictionary(self.mean.to(device), site=self.reads)
+
     def encode(self, x: Float[Tensor, "n d_in"]) -> SparseCodes:
         self.fits(x)
         empty = torch.zeros(len(x), 1, device=x.device)
@@ -51,7 +55,7 @@ class MeanDictionary(Dictionary):
 
     def directions(self, *, write: Site | None = None) -> Float[Tensor, "d_dict d_out"]:
         self.written(write)
-        return torch.zeros(1, self.d_out)
+        return torch.zeros(1, self.d_out, device=self.mean.device)
 
     def encoder_directions(self) -> Float[Tensor, "d_dict d_in"]:
-        return torch.zeros(1, self.d_in)
+        return torch.zeros(1, self.d_in, device=self.mean.device)

@@ -8,13 +8,16 @@ import numpy.typing as npt
 import torch
 
 from microtome.activations import SPLITS, Corpus, HeldOut, Shards
-from microtome.dictionaries import Dictionary
+from microtome.dictionaries import SAE, Dictionary, MeanDictionary
 from microtome.models import Edit, Model, Site
 from microtome.shapes import Bool, Float, Int, Tensor
 
 _ROWS = 4096
 _FORWARD_TOKENS = 1024
 """Tokens a forward: their logits over a vocabulary of 50,000 take 200 MB."""
+
+Spliceable = SAE | MeanDictionary
+"""Dictionaries that can be moved to the model's device."""
 
 
 @torch.no_grad()
@@ -23,10 +26,10 @@ def fvu(dictionary: Dictionary, x: Float[Tensor, "n d_in"]) -> float:
 
     A ratio of sums, not a mean of per-token ratios; 0 is perfect, and reconstructing every row as the mean gives 1.
     """
-    whole = x.double()
+    whole = x.cpu().double()
     variance = float((whole - whole.mean(0)).square().sum())
-    unexplained = sum(float((dictionary.reconstruct(rows.float()) - rows.float()).double().square().sum()) for rows in x.split(_ROWS))
-    return unexplained / variance
+    errors = ((dictionary.reconstruct(rows.float()) - rows.float()).cpu().double() for rows in x.split(_ROWS))
+    return sum(float(error.square().sum()) for error in errors) / variance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,24 +46,26 @@ class ByDocument:
 
 
 @torch.no_grad()
-def by_document(dictionary: Dictionary, held: HeldOut) -> ByDocument:
-    """The sums that FVU, L0 and density are ratios of."""
+def by_document(dictionary: Spliceable, held: HeldOut, *, device: torch.device) -> ByDocument:
+    """The sums that FVU, L0 and density are ratios of. The dictionary works on `device`; sums are fp64 on the CPU."""
+    there = dictionary.to(device)
     _, group = torch.unique(held.docs, return_inverse=True)
     groups = int(group.max()) + 1
     mean = held.x.mean(0, dtype=torch.float64)
     sums = torch.zeros(4, groups, dtype=torch.float64)
     fired = torch.zeros(dictionary.d_dict, dtype=torch.int64)
     for rows, where in zip(held.x.split(_ROWS), group.split(_ROWS), strict=True):
-        x = rows.float()
-        codes = dictionary.encode(x)
+        x = rows.float().to(device)
+        codes = there.encode(x)
         active = codes.values != 0
-        fired += torch.bincount(codes.indices[active], minlength=dictionary.d_dict)
-        unexplained = (dictionary.decode(codes) - x).double().square().sum(1)
-        variance = (x.double() - mean).square().sum(1)
-        for total, value in zip(sums, (unexplained, variance, active.sum(1).double(), torch.ones(len(x), dtype=torch.float64)), strict=True):
+        fired += torch.bincount(codes.indices[active], minlength=dictionary.d_dict).cpu()
+        unexplained = (there.decode(codes) - x).cpu().double().square().sum(1)
+        variance = (rows.double() - mean).square().sum(1)
+        count = torch.ones(len(rows), dtype=torch.float64)
+        for total, value in zip(sums, (unexplained, variance, active.sum(1).cpu().double(), count), strict=True):
             total.index_add_(0, where, value)
-    unexplained, variance, active_pairs, count = (total.numpy() for total in sums)
-    return ByDocument(unexplained=unexplained, variance=variance, active=active_pairs, rows=count, fired=fired.numpy())
+    of_error, of_rows, active_pairs, counts = (total.numpy() for total in sums)
+    return ByDocument(unexplained=of_error, variance=of_rows, active=active_pairs, rows=counts, fired=fired.numpy())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,20 +92,21 @@ class _Contexts:
 
 
 def spliced(
-    model: Model, shards: Shards, *, corpus: Corpus, site: Site, dictionaries: tuple[Dictionary, Dictionary, Dictionary], split: str, tokens: int
+    model: Model, shards: Shards, *, corpus: Corpus, site: Site, dictionaries: tuple[Spliceable, Spliceable, Spliceable], split: str, tokens: int
 ) -> Spliced:
     """Run held-out contexts with the site's activations as they are, and replaced by each of (dictionary, random, mean).
 
     Positions that the shards do not keep (specials, template, attention sinks) pass unchanged in every variant.
     """
     batches = list(_contexts(shards, corpus, split=split, tokens=tokens))
+    there = [dictionary.to(model.device) for dictionary in dictionaries]
     known = {doc: number for number, doc in enumerate(sorted({int(doc) for batch in batches for doc in batch.docs}))}
     sums = np.zeros((4, len(known)))
     predicted = 0
     for batch in batches:
-        edits: list[dict[Site, Edit] | None] = [None, *({site: replaced(dictionary, batch.keep)} for dictionary in dictionaries)]
+        edits: list[dict[Site, Edit] | None] = [None, *({site: replaced(dictionary, batch.keep)} for dictionary in there)]
         for variant, edit in enumerate(edits):
-            losses = model.loss(batch.tokens, mask=batch.real, edit=edit).double().sum(1).cpu()
+            losses = model.loss(batch.tokens, mask=batch.real, edit=edit).cpu().double().sum(1)
             np.add.at(sums[variant], [known[int(doc)] for doc in batch.docs], losses.numpy())
         predicted += int((batch.real.sum(1) - 1).sum())
     return Spliced(original=sums[0], dictionary=sums[1], random=sums[2], mean=sums[3], tokens=predicted)

@@ -49,12 +49,13 @@ def measure_quality(
         raise ShapeMismatch("the dictionary does not fit the shards.", got=dictionary.d_in, wanted=shards.width(site), do=do)
     report = Throttled(progress)
     held = held_out(shards, corpus, site=site, n=tokens, split=split)
+    device = dictionary.W_enc.device if model is None else model.device
     train_mean = held_out(shards, corpus, site=site, n=16_384, split="train").x.float().mean(0)
     controls = (random_like(dictionary), MeanDictionary(train_mean, site=site))
     measured: list[ByDocument] = []
     for done, each in enumerate((dictionary, *controls)):
         report("measuring quality", done, 4, note="reconstruction")
-        measured.append(by_document(each, held))
+        measured.append(by_document(each, held, device=device))
     report("measuring quality", 3, 4, note="cross-entropy")
     recovered = None
     if model is not None:

@@ -1,15 +1,19 @@
 """Quality figures against closed forms: perfect, mean and hand-made dictionaries, and splicing on a tiny model."""
 
+import json
+from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
 
-from microtome.activations import CorpusConfig, HarvestConfig, build_corpus, harvest
-from microtome.dictionaries import SAE, MeanDictionary, TopK
+from microtome.activations import SPLITS, Corpus, CorpusConfig, HarvestConfig, Shards, build_corpus, harvest, held_out
+from microtome.dictionaries import SAE, MeanDictionary, TopK, random_like
 from microtome.errors import ShapeMismatch
-from microtome.models import Site, tiny
+from microtome.models import Model, Site, tiny
 from microtome.training import measure_quality
 from microtome.training.measures import fvu, replaced, spliced
 from microtome.training.quality import density
@@ -21,6 +25,58 @@ def exact(d: int, *, site: Site = SITE) -> SAE:
     axes = torch.cat([torch.eye(d), -torch.eye(d)])
     weights = {"W_enc": axes, "W_dec": axes, "b_enc": torch.zeros(2 * d), "b_dec": torch.zeros(d)}
     return SAE(site=site, nonlinearity=TopK(k=2 * d), weights=weights, input_scale=1.0)
+
+
+class Learnt(NamedTuple):
+    model: Model
+    shards: Shards
+    corpus: Corpus
+
+
+@pytest.fixture(scope="module")
+def tiny_learnt(tmp_path_factory: pytest.TempPathFactory) -> Learnt:
+    return learnt(tmp_path_factory.mktemp("learnt"))
+
+
+def learnt(folder: Path, *, device: str = "cpu") -> Learnt:
+    """A tiny model that has learnt its text, so that its activations matter for what it predicts, and its activations."""
+    model = tiny("llama", device=device)
+    texts = [f"document {n} says {n * n} and {'again ' * (n % 7)}ends" for n in range(60)]
+    (folder / "text.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in texts))
+    ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(model.tokenizer.encode(text)) for text in texts], batch_first=True).to(device)
+    model.hf.requires_grad_(True)
+    adam = torch.optim.Adam(model.hf.parameters(), lr=1e-2)
+    for _ in range(30):
+        adam.zero_grad()
+        model.hf(ids, labels=ids).loss.backward()
+        adam.step()
+    model.hf.requires_grad_(False)
+    config = CorpusConfig(source=str(folder / "text.jsonl"), context_length=32, split=(0.5, 0.2, 0.3))
+    corpus = build_corpus(model, config, out=folder / "corpus")
+    shards = harvest(model, corpus, config=HarvestConfig(sites=(SITE,), dtype="float32"), out=folder / "shards")
+    return Learnt(model, shards, corpus)
+
+
+def summed_losses(learnt: Learnt, change: Callable[[torch.Tensor], torch.Tensor]) -> float:
+    """Cross-entropy over the test split's contexts with kept activations changed after block 0."""
+    model, shards, corpus = learnt
+    total = 0.0
+    for low, high in pairwise(corpus.context_start.tolist()):
+        if corpus.splits[corpus.doc_of(np.array([low]))[0]] != SPLITS.index("test") or high - low < 2:
+            continue
+        keep = torch.from_numpy(shards.keep[low:high].copy())
+        ids = torch.from_numpy(corpus.tokens[low:high].astype(np.int64))
+
+        def edited(*seen: torch.Tensor, keep: torch.Tensor = keep) -> torch.Tensor:
+            changed = seen[-1].clone()
+            changed[0, keep] = change(changed[0, keep])
+            return changed
+
+        handle = model.hf.model.layers[0].register_forward_hook(edited)
+        logits = model.hf(ids[None]).logits[0]
+        handle.remove()
+        total += float(torch.nn.functional.cross_entropy(logits[:-1], ids[1:], reduction="sum"))
+    return total
 
 
 def test_fvu_is_0_for_a_perfect_dictionary_and_1_for_the_mean_of_the_rows() -> None:
@@ -66,24 +122,58 @@ def test_another_model_than_the_shards_is_refused(tmp_path: Path) -> None:
         measure_quality(exact(16), made.shards, corpus=made.corpus, model=tiny("llama"))
 
 
-def test_splicing_a_perfect_dictionary_recovers_the_cross_entropy(tmp_path: Path) -> None:
-    model = tiny("llama")
-    site = Site("resid_post", 0)
-    text = tmp_path / "text.jsonl"
-    text.write_text("\n".join(f'{{"text": "document {n} says {n * n} and {"again " * (n % 7)}ends"}}' for n in range(60)))
-    config = CorpusConfig(source=str(text), context_length=32, split=(0.5, 0.2, 0.3))
-    corpus = build_corpus(model, config, out=tmp_path / "corpus")
-    shards = harvest(model, corpus, config=HarvestConfig(sites=(site,), dtype="float32"), out=tmp_path / "shards")
-    quality = measure_quality(exact(model.d_model, site=site), shards, corpus=corpus, model=model, ce_tokens=400)
+@pytest.mark.gpu
+def test_a_dictionary_on_the_cpu_is_spliced_into_a_model_on_the_gpu(tmp_path: Path) -> None:
+    model, shards, corpus = learnt(tmp_path, device="cuda")
+    quality = measure_quality(exact(model.d_model), shards, corpus=corpus, model=model, ce_tokens=400)
+    assert quality.ce_recovered is not None
+    assert quality.ce_recovered.value == pytest.approx(1, abs=1e-3)
+
+
+def test_dictionaries_move_to_the_models_device(tiny_learnt: Learnt, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert MeanDictionary(torch.zeros(4), site=SITE).to("meta").mean.device.type == "meta"
+    model, shards, corpus = tiny_learnt
+    moved: list[tuple[str, torch.device]] = []
+    for kind in (SAE, MeanDictionary):
+        monkeypatch.setattr(kind, "to", lambda self, device: moved.append((type(self).__name__, device)) or self)
+    sae, mean = exact(model.d_model), MeanDictionary(torch.zeros(model.d_model), site=SITE)
+    spliced(model, shards, corpus=corpus, site=SITE, dictionaries=(sae, sae, mean), split="test", tokens=400)
+    assert moved == [("SAE", model.device), ("SAE", model.device), ("MeanDictionary", model.device)]
+
+
+def test_splicing_a_perfect_dictionary_recovers_the_cross_entropy(tiny_learnt: Learnt) -> None:
+    model, shards, corpus = tiny_learnt
+    quality = measure_quality(exact(model.d_model), shards, corpus=corpus, model=model, ce_tokens=400)
     assert quality.ce_recovered is not None
     assert quality.ce_recovered.value == pytest.approx(1, abs=1e-3)
     assert quality.ce_recovered.baselines["mean"] == 0
 
-    mean = MeanDictionary(torch.zeros(model.d_model), site=site)
-    sums = spliced(model, shards, corpus=corpus, site=site, dictionaries=(mean, mean, mean), split="test", tokens=400)
-    assert sums.tokens > 300
-    np.testing.assert_array_equal(sums.dictionary, sums.mean)
-    assert np.abs(sums.dictionary - sums.original).max() > 0
+
+def test_cross_entropy_recovered_is_the_formula_on_losses_summed_by_hand(tiny_learnt: Learnt) -> None:
+    """A dictionary that loses half of each activation, and both controls, spliced in by a hook, one context at a time."""
+    model, shards, corpus = tiny_learnt
+    half = exact(model.d_model)
+    half.W_dec = half.W_dec / 2
+    train_mean = held_out(shards, corpus, site=SITE, n=16_384, split="train").x.mean(0)
+    random = random_like(half)
+    by_hand = {
+        "original": summed_losses(tiny_learnt, lambda x: x),
+        "dictionary": summed_losses(tiny_learnt, lambda x: x / 2),
+        "random": summed_losses(tiny_learnt, random.reconstruct),
+        "mean": summed_losses(tiny_learnt, train_mean.expand_as),
+    }
+    span = by_hand["mean"] - by_hand["original"]
+
+    quality = measure_quality(half, shards, corpus=corpus, model=model, ce_tokens=10_000)
+
+    figure = quality.ce_recovered
+    assert figure is not None
+    assert figure.value == pytest.approx((by_hand["mean"] - by_hand["dictionary"]) / span, rel=1e-3)
+    assert figure.baselines["random"] == pytest.approx((by_hand["mean"] - by_hand["random"]) / span, rel=1e-3)
+    assert 0.02 < figure.value < 0.98
+    assert figure.low is not None
+    assert figure.high is not None
+    assert figure.low < figure.value < figure.high
 
 
 def test_positions_that_are_not_kept_pass_unchanged() -> None:
