@@ -1,7 +1,6 @@
 """`microtome check`: does this model load, and do its sites mean what they say?"""
 
-from rich.table import Table
-
+from microtome.cli.cards import titled
 from microtome.cli.session import Common, Session
 from microtome.cli.words import count
 
@@ -44,7 +43,7 @@ def check(model: str, *, device: str = "auto", common: Common = Common()) -> Non
             "max_context": loaded.max_context,
             "device": str(loaded.device),
         }
-        table = Table(title=f"self-check of {loaded.ref}", title_justify="left")
+        table = titled(f"self-check of {loaded.ref}")
         for heading in ("check", "", "value", "limit"):
             table.add_column(heading, justify="right" if heading in ("value", "limit") else "left")
         for row in report.rows:

@@ -4,8 +4,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.table import Table
+from rich.text import Text
 
 from microtome.artifacts import read_manifest
+from microtome.cli.cards import plain, titled
 from microtome.cli.session import Common, Session
 from microtome.cli.words import count
 
@@ -68,11 +70,11 @@ def shards_of(dictionary: Path) -> str:
 
 def overview_table(overview: "microtome.features.Overview") -> Table:
     """An index at a glance, for the terminal."""
-    table = Table(title=f"index {overview.name}", title_justify="left", show_header=False)
+    table = titled(f"index {overview.name}", show_header=False)
     table.add_column("what")
     table.add_column("value")
     for key in ("model", "reads", "corpus"):
-        table.add_row(key, overview.sources[key])
+        table.add_row(key, Text(plain(overview.sources[key])))
     for key, value in overview.counts.items():
         table.add_row(key, count(value))
     table.add_row("active features a token", f"{overview.l0:.1f}")

@@ -38,8 +38,8 @@ class Session:
         self.workspace = Workspace(common.workspace)
         self.json = common.json
         self.ledger = CostLedger()
-        self._out = Console(highlight=False)
-        self._err = Console(stderr=True, highlight=False)
+        self._out = Console(highlight=False, emoji=False)
+        self._err = Console(stderr=True, highlight=False, emoji=False)
         self.progress: Bars | Lines = Bars(self._err) if self._err.is_terminal else Lines(self._err)
         self._open = ExitStack()
 

@@ -3,11 +3,10 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from rich.table import Table
 from rich.text import Text
 
 from microtome.artifacts import FOLDERS, KINDS, MANIFEST, Artifact, Manifest, read_manifest
-from microtome.cli.cards import card_view, search_view
+from microtome.cli.cards import card_view, plain, search_view, titled
 from microtome.cli.index import overview_table
 from microtome.cli.session import Common, Session
 from microtome.cli.words import size
@@ -85,20 +84,20 @@ def _index(session: Session, path: Path, *, feature: int | None, text: str | Non
 def _artifact(session: Session, path: Path) -> None:
     manifest = read_manifest(path)
     Artifact.open(path, manifest.kind, formats=(manifest.format,)).verify()
-    table = Table(title=f"{manifest.kind} {path.name}, id {manifest.id}: all {len(manifest.files)} files match their hashes", title_justify="left")
+    table = titled(f"{manifest.kind} {path.name}, id {manifest.id}: all {len(manifest.files)} files match their hashes")
     table.add_column("part")
     table.add_column("value")
     parts = {"config": manifest.config, "inputs": manifest.inputs, "summary": manifest.summary, "packages": manifest.packages}
     for part, values in parts.items():
         for key, value in values.items():
-            table.add_row(part, Text(f"{key} = {canonical_json(value)[:200]}"))
+            table.add_row(part, Text(plain(f"{key} = {canonical_json(value)[:200]}")))
     table.add_row("files", size(_bytes(manifest)))
     session.result({"path": str(path), "id": manifest.id, "manifest": manifest}, table)
 
 
 def _workspace(session: Session) -> None:
     workspace = session.workspace
-    table = Table(title=f"workspace {workspace.path}", title_justify="left")
+    table = titled(f"workspace {workspace.path}")
     for heading in ("kind", "name", "id", "size", "made from"):
         table.add_column(heading)
     rows: list[Mapping[str, object]] = []
@@ -108,7 +107,8 @@ def _workspace(session: Session) -> None:
         made_from = {role: names.get(id, id) for role, id in manifest.inputs.items()}
         row = {"kind": kind, "name": name, "id": manifest.id, "bytes": _bytes(manifest), "inputs": made_from, "summary": manifest.summary}
         rows.append(row)
-        table.add_row(kind, name, manifest.id, size(_bytes(manifest)), ", ".join(f"{role} {origin}" for role, origin in made_from.items()))
+        origins = ", ".join(f"{role} {origin}" for role, origin in made_from.items())
+        table.add_row(*(Text(plain(cell)) for cell in (kind, name, manifest.id, size(_bytes(manifest)), origins)))
     if not rows:
         do = "Make the first with `microtome harvest demo --corpus wiki --site L15.resid_post`, or all of them with `microtome demo`."
         raise ArtifactMissing(f"there are no artifacts in {workspace.path}.", got="an empty workspace", wanted="at least one artifact", do=do)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 from rich.table import Table
 
+from microtome.cli.cards import titled
 from microtome.cli.session import Common, Session
 from microtome.cli.words import count
 
@@ -98,7 +99,7 @@ def train_config(recipe: Recipe, site: "microtome.models.Site") -> "microtome.tr
 def quality_table(quality: "microtome.training.Quality", quantised: str | None) -> Table:
     """The held-out figures beside their controls."""
     remark = f"; the model is {quantised} (quantised)" if quantised else ""
-    table = Table(title=f"quality on held-out tokens{remark}", title_justify="left")
+    table = titled(f"quality on held-out tokens{remark}")
     for heading in ("figure", "value", "95 % interval", "random", "mean"):
         table.add_column(heading, justify="left" if heading == "figure" else "right")
     figures = (quality.fvu, quality.ce_recovered, quality.l0, quality.dead_share)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,19 @@ def test_show_answers_about_workspace_artifact_index_and_feature(workspace: Path
     assert call("show", "notes", "7", *there, "--json").json["card"]["feature"] == 7
     assert "feature 7" in call("show", "notes", "7", *there).out
     assert call("show", "notes", "--text", "the cold sea", *there, "--json").json["search"]["text"] == "the cold sea"
+
+
+@pytest.mark.usefixtures("made")
+def test_what_looks_like_markup_is_printed_as_it_stands(workspace: Path, tmp_path: Path) -> None:
+    hostile = "end [/b] :ship: tag"
+    assert hostile in call("show", "notes", "--text", hostile, "--workspace", str(workspace)).out
+    odd = tmp_path / "b] [" / "b] :ship:"
+    shutil.copytree(workspace, odd)
+    (odd / "indexes" / "notes").rename(odd / "indexes" / "[bold] :x:")
+    there = ("--workspace", str(odd))
+    assert "b] [/b] :ship:" in call("show", *there).out.replace("\n", "")
+    assert "index [bold] :x:" in call("show", "[bold] :x:", *there).out
+    assert "index [bold] :x:" in call("show", str(odd / "indexes" / "[bold] :x:"), *there).out
 
 
 @pytest.mark.usefixtures("made")
