@@ -20,11 +20,11 @@ MODEL, CORPUS, SITE, NAME = "demo", "wiki", "L15.resid_post", "wiki"
 class Scale:
     """How much of it."""
 
-    tokens: int = 520_000
+    tokens: int = 505_000
     """Tokens of the corpus."""
     features: int = 4608
     """Features of the dictionary."""
-    train_tokens: int = 2_000_000
+    train_tokens: int = 1_400_000
     """Tokens trained on; more than the training documents hold means several epochs."""
 
 
