@@ -86,6 +86,10 @@ class WorkspaceBusy(MicrotomeError):
     """Another process is writing the same artifact."""
 
 
+class WorkspaceReadOnly(MicrotomeError):
+    """A label or note cannot be kept because the workspace cannot be written."""
+
+
 class DiskFull(MicrotomeError):
     """The disk ran full while writing; what was finished is kept."""
 

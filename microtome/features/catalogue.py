@@ -2,16 +2,23 @@
 
 Artifacts never change; labels and notes do, so they live here, keyed by the index's id. WAL mode and short transactions make it safe under
 several threads and processes. Labels are searched through FTS5.
+
+Where the workspace cannot be written, its catalogue is read into memory as it was when it was opened: everything can be looked up, and only a
+person's own label or note is refused.
 """
 
+import os
 import re
+import shutil
 import sqlite3
+import tempfile
+import threading
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from microtome.errors import ArtifactForeign, QueryInvalid
+from microtome.errors import ArtifactDamaged, ArtifactForeign, DiskFull, MicrotomeError, QueryInvalid, WorkspaceBusy, WorkspaceReadOnly
 from microtome.features.records import Label, Note
 
 SCHEMA = 1
@@ -41,23 +48,45 @@ INSERT INTO revision VALUES (0);
 
 
 class Catalogue:
-    """Labels and notes of all indexes of a workspace; made on first use."""
+    """Labels and notes of all indexes of a workspace; made on first use.
 
-    def __init__(self, path: str | Path) -> None:
+    Every method raises `ArtifactDamaged`, `DiskFull`, or `WorkspaceBusy` when another process holds the file longer than `timeout_s`.
+    """
+
+    def __init__(self, path: str | Path, *, timeout_s: float = 30.0) -> None:
         self.path = Path(path)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._timeout_s = timeout_s
+        self._copy: sqlite3.Connection | None = None
+        self._copy_lock = threading.Lock()
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._prepare()
+        except (WorkspaceReadOnly, PermissionError):
+            self._copy = _in_memory(self.path)
+            self._prepare()
+
+    @property
+    def is_read_only(self) -> bool:
+        """Whether the workspace cannot be written, so that this is a copy in memory."""
+        return self._copy is not None
+
+    def _prepare(self) -> None:
+        """Make the tables where there are none yet; `ArtifactForeign` for a later schema."""
         with self._open() as database:
-            database.execute("PRAGMA journal_mode = WAL")
-            database.execute("BEGIN IMMEDIATE")
-            found: int = database.execute("PRAGMA user_version").fetchone()[0]
+            found = _schema_of(database)
             if found == 0:
-                for statement in _statements(_TABLES):
-                    database.execute(statement)
-                database.execute(f"PRAGMA user_version = {SCHEMA}")
-            database.execute("COMMIT")
-        if found > SCHEMA:
-            do = "Use the release of microtome that wrote it."
-            raise ArtifactForeign(f"{self.path} has a foreign schema version.", got=found, wanted=SCHEMA, do=do)
+                database.execute("PRAGMA journal_mode = WAL")
+                database.execute("BEGIN IMMEDIATE")
+                if _schema_of(database) == 0:  # nobody else made them meanwhile
+                    for statement in _statements(_TABLES):
+                        database.execute(statement)
+                    database.execute(f"PRAGMA user_version = {SCHEMA}")
+                database.execute("COMMIT")
+            elif found > SCHEMA:
+                do = "Use the release of microtome that wrote it."
+                raise ArtifactForeign(f"{self.path} has a foreign schema version.", got=found, wanted=SCHEMA, do=do)
+            else:
+                database.execute("SELECT number FROM revision").fetchone()
 
     @property
     def revision(self) -> int:
@@ -66,15 +95,21 @@ class Catalogue:
             return int(database.execute("SELECT number FROM revision").fetchone()[0])
 
     def add_rules(self, index_id: str, labels: Sequence[Label], *, name: str) -> None:
-        """Enter the rule labels of an index, once; a second call changes nothing."""
-        with self._change() as database:
+        """Enter the rule labels of an index, once; a second call changes nothing (and writes nothing)."""
+        with self._open() as database:
+            if database.execute("SELECT 1 FROM indexes WHERE index_id = ?", (index_id,)).fetchone():
+                return
+        with self._change(own=False) as database:
             if database.execute("INSERT OR IGNORE INTO indexes VALUES (?, ?)", (index_id, name)).rowcount == 0:
                 return
             rows = [(index_id, label.feature, label.text, label.f1, _now()) for label in labels]
             database.executemany("INSERT INTO labels (index_id, feature, text, origin, f1, created) VALUES (?, ?, ?, 'rule', ?, ?)", rows)
 
     def set_label(self, index_id: str, feature: int, *, text: str) -> None:
-        """Give a feature a person's label in place of the one before; an empty text takes it away, and the rule's shows again."""
+        """Give a feature a person's label in place of the one before; an empty text takes it away, and the rule's shows again.
+
+        Raises `WorkspaceReadOnly`, as `add_note` does.
+        """
         with self._change() as database:
             if not text.strip():
                 database.execute("DELETE FROM labels WHERE index_id = ? AND feature = ? AND origin = 'user'", (index_id, feature))
@@ -120,15 +155,23 @@ class Catalogue:
 
     @contextmanager
     def _open(self) -> Generator[sqlite3.Connection]:
-        """A connection of its own for each piece of work, so that any thread may ask."""
-        database = sqlite3.connect(self.path, timeout=30, isolation_level=None)
-        try:
-            yield database
-        finally:
-            database.close()
+        """A connection of its own for each piece of work (the one copy in turn), so that any thread may ask."""
+        with _named(self.path):
+            if self._copy is not None:
+                with self._copy_lock:
+                    yield self._copy
+                return
+            database = sqlite3.connect(self.path, timeout=self._timeout_s, isolation_level=None)
+            try:
+                yield database
+            finally:
+                database.close()
 
     @contextmanager
-    def _change(self) -> Generator[sqlite3.Connection]:
+    def _change(self, *, own: bool = True) -> Generator[sqlite3.Connection]:
+        """A transaction; `own` for what a person wrote, which must not end in a copy that is thrown away."""
+        if own and self._copy is not None:
+            raise _read_only(self.path, "a folder that cannot be written")
         with self._open() as database:
             database.execute("BEGIN IMMEDIATE")
             try:
@@ -138,6 +181,65 @@ class Catalogue:
             finally:
                 if database.in_transaction:
                     database.execute("ROLLBACK")
+
+
+def _in_memory(path: Path) -> sqlite3.Connection:
+    """A catalogue that cannot be written, with what its log still holds, as a database in memory; an empty one where there is none."""
+    copy = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    if not path.is_file():
+        return copy
+    with tempfile.TemporaryDirectory() as folder, _named(path):
+        for part in (path, path.with_name(f"{path.name}-wal")):
+            if part.is_file():
+                shutil.copyfile(part, Path(folder) / part.name)
+        source = sqlite3.connect(Path(folder) / path.name)
+        try:
+            source.backup(copy)
+        finally:
+            source.close()
+    return copy
+
+
+@contextmanager
+def _named(path: Path) -> Generator[None]:
+    """SQLite's errors as ours, by their primary result code (sqlite.org/rescode.html); what could only be our own mistake stays as it is."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        known = _translated(path, error)
+        if known is None:
+            raise
+        raise known from error
+
+
+def _translated(path: Path, error: sqlite3.Error) -> MicrotomeError | None:
+    code, got = getattr(error, "sqlite_errorcode", 0) & 0xFF, str(error)
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        do = "Wait until it is done, or stop it, and try again: nothing was changed."
+        return WorkspaceBusy(f"another process is writing {path}.", got=got, wanted="a catalogue that is free", do=do)
+    if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and _is_full(path)):
+        do = "Free some space and try again: labels and notes made before are kept."
+        return DiskFull(f"the disk of {path} is full.", got=got, wanted="free space", do=do)
+    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM) and not path.is_dir():
+        return _read_only(path, got)
+    strange = code == sqlite3.SQLITE_ERROR and "no such" in got
+    if strange or code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN):
+        do = "Restore it from a copy, or move it away: a new one is made, with the rules' labels but without those of people and their notes."
+        return ArtifactDamaged(f"{path} is damaged.", got=got, wanted="the catalogue of a workspace", do=do)
+    return None
+
+
+def _is_full(path: Path) -> bool:
+    return os.access(path.parent, os.R_OK) and shutil.disk_usage(path.parent).free < 1 << 16
+
+
+def _read_only(path: Path, got: str) -> WorkspaceReadOnly:
+    do = "Make the folder writable, or copy the workspace to where you may write and work there."
+    return WorkspaceReadOnly(f"{path} cannot be written, so labels and notes cannot be kept.", got=got, wanted="leave to write", do=do)
+
+
+def _schema_of(database: sqlite3.Connection) -> int:
+    return int(database.execute("PRAGMA user_version").fetchone()[0])
 
 
 def _statements(script: str) -> list[str]:

@@ -1,15 +1,20 @@
 """Labels and notes: searched, replaced, kept apart by index, safe under two processes."""
 
+import os
+import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from microtome.errors import ArtifactForeign, QueryInvalid
+from microtome.errors import ArtifactDamaged, ArtifactForeign, DiskFull, QueryInvalid, WorkspaceBusy, WorkspaceReadOnly
 from microtome.features import Catalogue, Label
 
 RULES = [
@@ -90,6 +95,106 @@ def test_two_processes_share_one_catalogue(tmp_path: Path) -> None:
         catalogue.add_note("one", 0, text=f"a{i}")
     assert other.wait(timeout=120) == 0
     assert len(catalogue.notes("one", 0)) == 100
+
+
+def test_entering_known_rules_waits_for_no_writer(catalogue: Catalogue) -> None:
+    other = sqlite3.connect(catalogue.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    Catalogue(catalogue.path, timeout_s=0.05).add_rules("one", RULES, name="one")
+    with pytest.raises(WorkspaceBusy, match="another process is writing") as caught:
+        Catalogue(catalogue.path, timeout_s=0.05).set_label("one", 0, text="mine")
+    assert caught.value.got == "database is locked"
+    other.close()
+
+
+@pytest.mark.parametrize("content", [b"no database at all, " * 400, b"SQLite format 3\x00" + b"\xff" * 9000])
+def test_a_garbage_catalogue_is_said_to_be_damaged(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "catalogue.sqlite").write_bytes(content)
+    with pytest.raises(ArtifactDamaged, match=r"catalogue\.sqlite is damaged") as caught:
+        Catalogue(tmp_path / "catalogue.sqlite")
+    assert "move it away" in caught.value.do
+
+
+def test_another_programs_database_is_said_to_be_damaged(tmp_path: Path) -> None:
+    database = sqlite3.connect(tmp_path / "catalogue.sqlite")
+    database.execute("PRAGMA user_version = 1")
+    database.close()
+    with pytest.raises(ArtifactDamaged, match="is damaged"):
+        Catalogue(tmp_path / "catalogue.sqlite")
+
+
+def test_a_full_disk_is_named(catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(sqlite3.Connection):
+        """SQLite's own error for a full disk, from a database that may not grow."""
+
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            self.execute("PRAGMA max_page_count = 1")
+
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda path, **options: connect(path, factory=Full, **options))
+    with pytest.raises(DiskFull, match="the disk of"):
+        catalogue.add_note("one", 0, text="long " * 100_000)
+    monkeypatch.undo()
+    assert catalogue.notes("one", 0) == ()
+
+
+@pytest.fixture
+def locked_folder() -> Generator[Path]:
+    """A folder that this process may read but not write, also when it runs as root."""
+    root, folder = os.geteuid() == 0, Path(tempfile.mkdtemp())
+    try:
+        yield folder
+    finally:
+        if root:
+            os.seteuid(0)
+        folder.chmod(0o700)
+        shutil.rmtree(folder)
+
+
+def _lock(folder: Path) -> None:
+    folder.chmod(0o555)
+    if os.geteuid() == 0:
+        os.seteuid(65534)
+
+
+def test_a_workspace_that_cannot_be_written_is_read(locked_folder: Path) -> None:
+    path = locked_folder / "catalogue.sqlite"
+    made = Catalogue(path)
+    made.add_rules("one", RULES, name="one")
+    made.set_label("one", 2, text="a dead parrot")
+    _lock(locked_folder)
+    found = Catalogue(path)
+    assert found.is_read_only
+    assert found.search("one", "parrot") == [2]
+    found.add_rules("two", RULES, name="two")
+    assert found.search("two", "france") == [0], "the rules of an index that the catalogue does not know yet"
+    with ThreadPoolExecutor(4) as pool:
+        assert set(pool.map(lambda _: found.search("one", "fran")[0], range(20))) == {0}
+    for write in (found.set_label, found.add_note):
+        with pytest.raises(WorkspaceReadOnly, match="cannot be written"):
+            write("one", 0, text="mine")
+
+
+def test_a_workspace_without_a_catalogue_that_cannot_be_written_is_searched(locked_folder: Path) -> None:
+    _lock(locked_folder)
+    found = Catalogue(locked_folder / "catalogue.sqlite")
+    found.add_rules("one", RULES, name="one")
+    assert sorted(found.search("one", "fr")) == [0, 1]
+
+
+def test_a_copy_in_memory_holds_what_the_log_holds(locked_folder: Path) -> None:
+    path = locked_folder / "catalogue.sqlite"
+    made = Catalogue(path)
+    keeper = sqlite3.connect(path)
+    keeper.execute("SELECT 1 FROM labels").fetchall()
+    made.add_rules("one", RULES, name="one")
+    assert path.with_name("catalogue.sqlite-wal").stat().st_size > 0
+    path.with_name("catalogue.sqlite-shm").chmod(0)
+    _lock(locked_folder)
+    found = Catalogue(path)
+    assert sorted(found.search("one", "fr")) == [0, 1]
+    keeper.close()
 
 
 def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
