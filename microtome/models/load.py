@@ -1,6 +1,7 @@
 """Loads a model by its reference."""
 
 import socket
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -55,11 +56,26 @@ def _pretrained(reference: ModelRef, dtype: torch.dtype, *, device: torch.device
         where = {"revision": reference.revision or "main", "local_files_only": not _hub_is_reachable()}
     try:
         with quiet_transformers():
-            hf: Any = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **where)
+            asked: Any = {"dtype": dtype, "output_loading_info": True, "ignore_mismatched_sizes": True}
+            loaded: Any = AutoModelForCausalLM.from_pretrained(source, **asked, **where)
             tokenizer: Any = AutoTokenizer.from_pretrained(source, **where)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise _named(error, reference) from error
+    hf, account = loaded
+    _check_complete(account, reference)
     return Model(hf.eval().requires_grad_(False).to(device), Tokenizer(tokenizer), ref=str(reference), quantised=quantised)
+
+
+def _check_complete(account: Mapping[str, Collection[Any]], reference: ModelRef) -> None:
+    """Refuse a model of whose weights some were not in its files: transformers fills those with random numbers.
+
+    Weights that the model ties to others (an unembedding that is the embedding) count as there.
+    """
+    absent = sorted(map(str, account["missing_keys"])) + sorted(str(entry[0]) for entry in account["mismatched_keys"])
+    if absent:
+        got = f"{len(absent)} missing or of another shape: {', '.join(absent[:4])}{', …' if len(absent) > 4 else ''}"
+        do = "Download or copy the model again, with all its safetensors files and its own config.json."
+        raise ModelDamaged(f"the weights of {reference} are not complete.", got=got, wanted="every weight that its config calls for", do=do)
 
 
 def _hub_is_reachable() -> bool:

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from microtome.errors import CarrierUnavailable, ConfigError, ModelDamaged, ModelNotFound, ModelUnsupported
 from microtome.models import Model, ModelRef, load, tiny
@@ -53,6 +54,32 @@ def test_truncated_weights_are_named(folder: Path):
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(ModelDamaged, match="saved"):
         load(str(folder))
+
+
+@pytest.mark.parametrize("family", ["qwen2", "gemma2", "gpt2"])
+def test_a_missing_weight_is_never_a_random_one(family: str, tmp_path: Path):
+    model = tiny(family)
+    model.hf.save_pretrained(tmp_path)
+    model.tokenizer.hf.save_pretrained(tmp_path)
+    tokens = torch.arange(10, 40)[None]
+    assert torch.equal(load(str(tmp_path)).logits(tokens), model.logits(tokens))  # what is tied, and so not in the file, is not missing
+    weights = load_file(tmp_path / "model.safetensors")
+    lost = [name for name in weights if ".1.mlp." in name]
+    assert lost
+    save_file({name: weight for name, weight in weights.items() if name not in lost}, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ModelDamaged, match="not complete") as caught:
+        load(str(tmp_path), selfcheck=False)
+    assert f"{len(lost)} missing" in str(caught.value.got)
+    assert ".1.mlp." in str(caught.value.got)
+
+
+def test_a_weight_of_another_shape_is_named(folder: Path):
+    weights = load_file(folder / "model.safetensors")
+    name = next(name for name in weights if ".1.mlp." in name)
+    save_file(weights | {name: weights[name][:, :-1].contiguous()}, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ModelDamaged, match="not complete") as caught:
+        load(str(folder), selfcheck=False)
+    assert name in str(caught.value.got)
 
 
 def test_a_folder_without_a_model_is_named(tmp_path: Path):
