@@ -9,7 +9,7 @@ from microtome.training.config import TrainConfig
 from microtome.training.fit import Batches, Fit
 from microtome.training.loop import open_trained, train
 from microtome.training.quality import measure_quality
-from microtome.training.records import Callback, LrTrial, Quality, StepRecord, Trained
+from microtome.training.records import Callback, ControlDensity, LrTrial, Quality, StepRecord, Trained
 
 __all__ = [
     "TrainConfig",
@@ -20,6 +20,7 @@ __all__ = [
     "Callback",
     "LrTrial",
     "Quality",
+    "ControlDensity",
     "measure_quality",
     "Fit",
     "Batches",

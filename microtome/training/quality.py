@@ -14,7 +14,7 @@ from microtome.models import Model
 from microtome.progress import Progress, Throttled
 from microtome.stats import Interval, Result, bootstrap_ratio, wilson
 from microtome.training.measures import ByDocument, Spliced, by_document, spliced
-from microtome.training.records import Quality
+from microtome.training.records import ControlDensity, Quality
 
 DENSITY_EDGES = tuple(edge / 2 for edge in range(-12, 1))
 """log10 of the share of tokens, from one in a million to all, in halves of a decade."""
@@ -104,11 +104,17 @@ def _quality(dictionary: SAE, measured: list[ByDocument], recovered: Result | No
         density_edges=DENSITY_EDGES,
         density_counts=counts,
         never_active=never,
+        control_densities=tuple(_control(name, each) for name, each in zip(names, (random, mean), strict=True)),
         tokens=rows,
         documents=len(mine.rows),
         split=split,
         model=shards.model_ref if shards.quantised is None else f"{shards.model_ref} ({shards.quantised})",
     )
+
+
+def _control(name: str, measured: ByDocument) -> ControlDensity:
+    counts, never = density(measured.fired, int(measured.rows.sum()))
+    return ControlDensity(name=name, counts=counts, never_active=never)
 
 
 def density(fired: npt.NDArray[np.int64], rows: int) -> tuple[tuple[int, ...], int]:

@@ -51,6 +51,16 @@ class LrTrial:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ControlDensity:
+    """How often the features of a control are active, in the same bins as the dictionary's."""
+
+    name: str
+    """`random` or `mean`."""
+    counts: tuple[int, ...]
+    never_active: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Quality:
     """Figures on documents held out from training (the test split), each beside the controls `random` and `mean`."""
 
@@ -64,6 +74,8 @@ class Quality:
     density_counts: tuple[int, ...]
     """Features in each bin; features that were never active are in `never_active` instead."""
     never_active: int
+    control_densities: tuple[ControlDensity, ...] = ()
+    """The histograms of the controls."""
     tokens: int
     """Held-out tokens measured."""
     documents: int

@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from microtome.activations import SPLITS, Corpus, CorpusConfig, HarvestConfig, Shards, build_corpus, harvest, held_out
+from microtome.config import from_dict, to_dict
 from microtome.dictionaries import SAE, MeanDictionary, TopK, random_like
 from microtome.errors import ShapeMismatch
 from microtome.models import Model, Site, tiny
-from microtome.training import measure_quality
+from microtome.training import ControlDensity, Quality, measure_quality
 from microtome.training.measures import fvu, replaced, spliced
 from microtome.training.quality import density
 from tests.training.planted import SITE, planted_rows, planted_shards
@@ -102,6 +103,19 @@ def test_a_perfect_dictionary_has_perfect_figures(tmp_path: Path) -> None:
     assert quality.density_counts[-1] == 16
     assert quality.ce_recovered is None
     assert quality.documents == len(np.unique(made.corpus.doc_of(np.flatnonzero(np.repeat(made.corpus.splits == 2, 32)[:6000]))))
+
+
+def test_the_densities_of_the_controls_stand_beside_the_dictionarys(tmp_path: Path) -> None:
+    made = planted_shards(tmp_path)
+    quality = measure_quality(exact(16), made.shards, corpus=made.corpus)
+    random, mean = quality.control_densities
+    held = held_out(made.shards, made.corpus, site=SITE, n=65_536, split="test").x
+    codes = random_like(exact(16)).encode(held)
+    fired = torch.zeros(len(held), 32).scatter_(1, codes.indices, (codes.values != 0).float()).sum(0)
+    assert (random.name, random.never_active, sum(random.counts)) == ("random", int((fired == 0).sum()), int((fired > 0).sum()))
+    assert random.counts[-1] == int((fired / len(held) >= 10**-0.5).sum())
+    assert mean == ControlDensity(name="mean", counts=(0,) * len(quality.density_counts), never_active=1)
+    assert from_dict(Quality, json.loads(json.dumps(to_dict(quality)))) == quality
 
 
 def test_density_counts_every_active_feature_once() -> None:
