@@ -1,7 +1,7 @@
 // The frame around every page: which page an address means, the bar at the top, the keys that work everywhere.
 import { html, render, signal, useState } from "./lib/dom.js";
 import { focus, useKeys } from "./lib/keys.js";
-import { address, at, go, place } from "./lib/place.js";
+import { address, at, go, place, plain } from "./lib/place.js";
 import { startTips } from "./lib/tip.js";
 import { DocumentPage } from "./pages/document.js";
 import { DocumentsPage } from "./pages/documents.js";
@@ -36,7 +36,7 @@ function switchTheme() {
 /** @param {{ index: string | null }} props */
 function TopBar({ index }) {
   const [text, setText] = useState("");
-  const here = place.value.path;
+  const here = place.value.path.split("/")[3] ?? "";
   /** @param {Event} event */
   const search = (event) => {
     event.preventDefault();
@@ -51,10 +51,10 @@ function TopBar({ index }) {
   return html`<header class="topbar">
     <a class="brand" href="/"><img src="/static/icon.svg" alt="" width="20" height="20" />microtome</a>
     ${index && html`<nav aria-label="pages">
-      ${tab(at(index), index, here === at(index))}
-      ${tab(`${at(index)}/features`, "Features", /\/(features|f\/.*)$/.test(here))}
-      ${tab(`${at(index)}/documents`, "Documents", /\/(documents|d\/.*)$/.test(here))}
-      ${tab(`${at(index)}/search`, "Find by text", here.endsWith("/search"))}</nav>
+      ${tab(at(index), index, here === "")}
+      ${tab(`${at(index)}/features`, "Features", here === "features" || here === "f")}
+      ${tab(`${at(index)}/documents`, "Documents", here === "documents" || here === "d")}
+      ${tab(`${at(index)}/search`, "Find by text", here === "search")}</nav>
       <form role="search" onSubmit=${search}><input id="search" type="search" aria-label="search" placeholder="Label or number   /" value=${text} maxlength="500" onInput=${(/** @type {any} */ event) => setText(event.currentTarget.value)} /></form>`}
     <span class="tools"><button class="plain" onClick=${switchTheme} aria-label="light or dark" data-tip="light or dark (d)">◐</button><button class="plain" onClick=${() => (isHelpOpen.value = true)} aria-label="help" data-tip="keys (?)">?</button></span>
   </header>`;
@@ -67,11 +67,11 @@ function App() {
   for (const [pattern, Page] of ROUTES) {
     const match = pattern.exec(path);
     if (!match) continue;
-    index = match[1] ?? null;
+    index = match[1] === undefined ? null : plain(match[1]);
     page = html`<${Page} key=${`${pattern}${index}`} index=${index} id=${match[2]} />`;
     break;
   }
-  const lost = { error: "PageNotFound", what: "there is nothing at this address.", got: path, wanted: "a page's address", do: "Begin at the first page.", docs: "docs/errors.md#page-not-found" };
+  const lost = { error: "PageNotFound", what: "there is nothing at this address.", got: plain(path), wanted: "a page's address", do: "Begin at the first page." };
   useKeys({
     "/": () => focus("#search"),
     "?": () => (isHelpOpen.value = true),

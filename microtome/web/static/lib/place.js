@@ -3,15 +3,16 @@ import { signal } from "./dom.js";
 
 /** @typedef {{ path: string, query: URLSearchParams }} Place */
 
-/** @returns {Place} */
-function read() {
-  let path = location.pathname;
+/** @returns {Place} the path as it stands in the address, still encoded: see `plain` */
+const read = () => ({ path: location.pathname, query: new URLSearchParams(location.search) });
+
+/** A part of a path as a person wrote it. @param {string} part */
+export function plain(part) {
   try {
-    path = decodeURI(path);
+    return decodeURIComponent(part);
   } catch {
-    // a stray % in a typed address: no page has one, so it is shown as it is
+    return part; // a stray % in a typed address: nothing has that name, so it is shown as it is
   }
-  return { path, query: new URLSearchParams(location.search) };
 }
 
 export const place = signal(read());

@@ -39,16 +39,21 @@ function painting(view, chosen) {
 export function DocumentPage({ index, id }) {
   const { query } = place.value;
   const rank = query.get("rank") ?? "specific";
-  const offset = Number(query.get("offset") ?? 0) || 0;
   const chosen = query.has("f") ? Number(query.get("f")) : null;
   const token = query.has("t") ? Number(query.get("t")) : null;
+  const offset = Number(query.get("offset") ?? Math.floor((token ?? 0) / LENGTH) * LENGTH) || 0;
   const json = address(`/api${at(index)}/d/${id}`, { rank, offset: offset || null, feature: chosen });
   const { value, error, loading, again } = useAnswer(json);
   const view = /** @type {(DocumentView & { reproduce: any }) | null} */ (value);
   const paint = useMemo(() => view && painting(view, chosen), [view, chosen]);
+  const corpus = /** @type {DocumentList | null} */ (useAnswer(address(`/api${at(index)}/documents`, { limit: 1 })).value);
   /** @param {number} step */
-  const move = (step) => Number(id) + step >= 0 && go(address(`${at(index)}/d/${Number(id) + step}`, { rank: query.get("rank") }));
+  const move = (step) => corpus && Number(id) + step >= 0 && Number(id) + step < corpus.n_documents && go(address(`${at(index)}/d/${Number(id) + step}`, { rank: query.get("rank") }));
   useKeys({ j: () => move(1), ArrowRight: () => move(1), k: () => move(-1), ArrowLeft: () => move(-1), Escape: () => setQuery({ t: null, f: null }) });
+  useEffect(() => {
+    // a link that names a token late in a long text: the stretch it lies in stays when the token is closed
+    if (offset > 0 && !query.has("offset")) setQuery({ offset });
+  }, [offset, query]);
   useEffect(() => {
     document.title = `${view?.title || `Document ${id}`} · ${index}`;
     if (token !== null && view) document.querySelector(".reading .picked")?.scrollIntoView({ block: "nearest" });
