@@ -146,6 +146,84 @@ def many_rows(route: Route) -> None:
     route.fulfill(content_type="application/json", body=json.dumps(answer))
 
 
+def test_rows_that_failed_to_load_can_be_asked_for_again(page: Page) -> None:
+    answers = {"down": True}
+
+    def sometimes(route: Route) -> None:
+        many_rows(route) if not answers["down"] else route.fulfill(status=400, content_type="application/json", body=json.dumps(FAILED))
+
+    page.route(f"**/api/s/{INDEX}/features**", sometimes)
+    page.goto(f"/s/{INDEX}/features")
+    expect(page.locator("[role=alert]")).to_contain_text("The cable is cut")
+    answers["down"] = False
+    page.get_by_role("button", name="Try again").click()
+    expect(page.locator("a.row .number").first).to_have_text("0")
+    answers["down"] = True
+    page.evaluate("scrollTo(0, 32 * 60000)")
+    expect(page.get_by_role("button", name="Try again").first).to_be_visible()
+    answers["down"] = False
+    page.get_by_role("button", name="Try again").first.click()
+    expect(page.locator("a.row .number", has_text="60003")).to_be_visible()
+    expect(page.get_by_role("button", name="Try again")).to_have_count(0)
+
+
+FAILED = {"error": "ServerFailed", "what": "the cable is cut.", "got": None, "wanted": None, "do": "Mend it."}
+
+
+def test_a_link_to_a_late_token_opens_its_stretch(page: Page) -> None:
+    asked: list[str] = []
+    view = page.request.get(f"/api/s/{INDEX}/d/2").json()
+
+    def late(route: Route) -> None:
+        asked.extend(parse_qs(urlsplit(route.request.url).query).get("offset", ["0"]))
+        shifted = {**view, "offset": 4096, "n_tokens": 9000, "turns": [], "features": []}
+        route.fulfill(content_type="application/json", body=json.dumps(shifted))
+
+    page.route(re.compile(rf"/api/s/{INDEX}/d/2\?"), late)
+    page.route(f"**/api/s/{INDEX}/d/2/t/**", lambda route: route.fulfill(status=404, content_type="application/json", body=json.dumps(FAILED)))
+    page.goto(f"/s/{INDEX}/d/2?f=3&t=4099")
+    expect(page.locator(".reading .picked")).to_have_attribute("data-i", "3")
+    page.keyboard.press("Escape")
+    expect(page.locator(".reading .picked")).to_have_count(0)
+    expect(page.locator(".pager")).to_contain_text("tokens 4,096 to")
+    assert set(asked) == {"4096"}
+
+
+@pytest.mark.parametrize("name", ["a+b", "a & b = c, 50% #1?"])
+def test_an_index_may_have_any_name(browser: Browser, workspace: Path, tmp_path: Path, name: str) -> None:
+    shutil.copytree(workspace, tmp_path / "copy")
+    (tmp_path / "copy" / "indexes" / INDEX).rename(tmp_path / "copy" / "indexes" / name)
+    with serving(create_app(tmp_path / "copy")) as address:
+        page = browser.new_page()
+        page.goto(address)
+        page.get_by_role("link", name=name, exact=True).click()
+        expect(page.locator("h1")).to_have_text(name)
+        for tab, heading in (("Features", "Features"), ("Documents", "Documents")):
+            page.get_by_role("navigation").get_by_role("link", name=tab, exact=True).click()
+            expect(page.locator("h1")).to_have_text(heading)
+            expect(page.locator("[aria-current=page]")).to_have_text(tab)
+            expect(page.locator(".reproduce pre")).to_contain_text(repr(name))
+        page.reload()
+        page.locator("td a").first.click()
+        expect(page.locator(".reading .tk").first).to_be_visible()
+        expect(page.locator("[role=alert]")).to_have_count(0)
+        page.close()
+
+
+def test_the_last_document_and_the_last_feature_have_no_next(page: Page) -> None:
+    last = len(records()) - 1
+    page.goto(f"/s/{INDEX}/d/{last - 1}")
+    expect(page.locator("h1")).to_have_text(SCRIPT)
+    page.wait_for_load_state("networkidle")
+    for _ in range(3):
+        page.keyboard.press("j")
+        expect(page.locator("h1")).to_have_text(EMOJI)
+    page.goto(f"/s/{INDEX}/f/{D_DICT - 1}")
+    expect(page.locator(".stepper b")).to_have_text(str(D_DICT - 1))
+    page.keyboard.press("j")
+    assert here(page) == f"/s/{INDEX}/f/{D_DICT - 1}"
+
+
 def test_any_text_can_be_tested_and_the_address_keeps_it(page: Page) -> None:
     page.goto(f"/s/{INDEX}/f/3")
     expect(page.locator(".stepper b")).to_have_text("3")
@@ -232,6 +310,7 @@ def test_errors_are_shown_in_their_four_parts(page: Page) -> None:
     page.goto(f"/s/{INDEX}/f/{D_DICT}")
     expect(page.locator("[role=alert]")).to_contain_text(f"has no feature {D_DICT}")
     expect(page.locator("[role=alert] dt")).to_have_text(["got", "wanted", "do"])
+    expect(page.locator("[role=alert]")).not_to_contain_text("docs/")
     page.goto("/s/nothing")
     expect(page.locator("[role=alert]")).to_contain_text(INDEX)
     page.goto("/no/such/page")

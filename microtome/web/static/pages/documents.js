@@ -20,7 +20,7 @@ export function DocumentsPage({ index }) {
   const list = /** @type {(DocumentList & { reproduce: any }) | null} */ (value);
   useEffect(() => void (document.title = `Documents · ${index}`), [index]);
   return html`<header class="title"><h1>Documents</h1>${list && html`<p class="quiet">${count(list.total)} of ${count(list.n_documents)}</p>`}</header>
-    <div class="controls"><input type="search" aria-label="search documents" placeholder="Search titles and labels" value=${text} maxlength="500" onInput=${(/** @type {any} */ event) => setText(event.currentTarget.value)} /></div>
+    <div class="controls"><input type="search" aria-label="search titles and labels" placeholder="Search titles and labels" value=${text} maxlength="500" onInput=${(/** @type {any} */ event) => setText(event.currentTarget.value)} /></div>
     ${error && html`<${ErrorPanel} error=${error} again=${again} />`}
     ${!list && !error && html`<${Loading} lines=${12} />`}
     ${list && list.rows.length === 0 && html`<${Empty} title="No document matches"><p>Titles and labels are searched; take something away.</p></${Empty}>`}

@@ -22,7 +22,7 @@ export function OverviewPage({ index }) {
   const tiles = [
     ["features", counts.features, table("", ""), "in the dictionary"],
     ["dead", counts.dead, table("documents = 0", ""), "never fire on this corpus"],
-    ["rare", counts.rare, null, "fire on fewer than 10 tokens"],
+    ["rare", counts.rare, table("count > 0 and count < 10", "count"), "fire on fewer than 10 tokens"],
     ["dense", counts.dense, table("density > 0.1", "density"), "fire on more than 10 % of tokens"],
     ["tokens", counts.kept, null, `kept, of ${count(counts.tokens)}`],
     ["documents", counts.documents, `${at(index)}/documents`, "in the corpus"],

@@ -31,6 +31,7 @@ export function TablePage({ index }) {
   const state = { filter: query.get("filter") ?? "", search: query.get("search") ?? "", sort: query.get("sort") ?? "feature", descending: query.get("desc") === "1" };
   const [answer, setAnswer] = useState(/** @type {(Table & { reproduce: any }) | null} */ (null));
   const [error, setError] = useState(/** @type {any} */ (null));
+  const [turn, setTurn] = useState(0);
   const [filter, setFilter] = useDebounced(state.filter, (value) => setQuery({ filter: value }));
   const [search, setSearch] = useDebounced(state.search, (value) => setQuery({ search: value }));
   /** @param {number} offset @param {number} limit */
@@ -60,10 +61,10 @@ export function TablePage({ index }) {
       <input id="filter" class="code" type="search" aria-label="filter" list="filters" placeholder='Filter: density > 0.01 and label ~ "france"' value=${filter} maxlength="500" onInput=${(/** @type {any} */ event) => setFilter(event.currentTarget.value)} />
       <datalist id="filters">${TRY.map((text) => html`<option value=${text}></option>`)}</datalist>
     </div>
-    ${error && html`<${ErrorPanel} error=${error} />`}
+    ${error && html`<${ErrorPanel} error=${error} again=${() => setTurn((n) => n + 1)} />`}
     <div class="grid" role="table" aria-label="features" aria-rowcount=${answer?.total ?? -1} hidden=${Boolean(error) || answer?.total === 0}>
       <div class="row heads" role="row">${head("feature", "#", "the feature's number")}${head("label", "label", "what it is called", "label")}${columns.map((column) => head(column.key, column.name, column.tip, column.text ? "text" : "cell"))}</div>
-      <${VirtualList} source=${source} rowHeight=${32} label="features" row=${line} onAnswer=${(/** @type {any} */ found) => { setAnswer(found); setError(null); }} onProblem=${setError} />
+      <${VirtualList} source=${source} rowHeight=${32} label="features" row=${line} onAnswer=${(/** @type {any} */ found) => { setAnswer(found); setError(null); }} onProblem=${setError} turn=${turn} />
     </div>
     ${answer && answer.total === 0 && !error && html`<${Empty} title="No feature passes"><p>Loosen the filter or the search.</p><button onClick=${() => setQuery({ filter: null, search: null })}>Clear both</button></${Empty}>`}
     ${answer && html`<${Reproduce} recipe=${answer.reproduce} json=${source(0, 100)} />`}

@@ -9,9 +9,9 @@ export function ErrorPanel({ error, again }) {
     <dl>
       ${parts.got !== null && html`<dt>got</dt><dd>${parts.got}</dd>`}
       ${parts.wanted !== null && html`<dt>wanted</dt><dd>${parts.wanted}</dd>`}
-      <dt>do</dt><dd>${parts.do}</dd>
+      <dt>do</dt><dd><b>${parts.do}</b></dd>
     </dl>
-    <p class="quiet">${parts.error}${parts.docs ? ` · ${parts.docs}` : ""}</p>
+    <p class="quiet">${parts.error}</p>
     ${again && html`<button onClick=${again}>Try again</button>`}
   </section>`;
 }
