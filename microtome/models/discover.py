@@ -95,6 +95,11 @@ def is_norm(module: nn.Module) -> bool:
     return bool(_NORM.search(type(module).__name__))
 
 
+def exact(value: Tensor) -> Tensor:
+    """The same numbers in float64 on the CPU, for comparisons: Apple's GPU has no float64."""
+    return value.detach().cpu().double()
+
+
 def embedding_of(hf: PreTrainedModel) -> Tensor:
     """The token embedding, a row a token id."""
     weight = hf.get_input_embeddings().weight
@@ -203,8 +208,8 @@ def _check_rule(trace: _Trace, block: nn.Module, *, writes: tuple[Write, Write],
     if before is None or after is None or attn.value.numel() != mlp.value.numel():
         raise _unsupported(where.family, f"the writes of layer {where.layer} have no common shape", wanted="residual = sum of parts")
     tolerance = 4 * torch.finfo(after.dtype).eps ** 0.75 * max(1.0, after.abs().max().item())
-    step = (after.double() - before.double()).reshape(after.shape)
-    written = attn.value.double().reshape(after.shape) + mlp.value.double().reshape(after.shape)
+    step = (exact(after) - exact(before)).reshape(after.shape)
+    written = exact(attn.value).reshape(after.shape) + exact(mlp.value).reshape(after.shape)
     scale = 1.0
     if (step - written).abs().max().item() > tolerance:
         scale = _snap(((step * written).sum() / written.square().sum().clamp_min(1e-30)).item(), where.config)

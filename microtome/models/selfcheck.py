@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from microtome.errors import SelfCheckFailed
+from microtome.models.discover import exact
 from microtome.models.model import Model
 from microtome.models.sites import Site
 from microtome.shapes import Int, Tensor
@@ -59,7 +60,7 @@ def _quick(model: Model) -> Iterator[CheckRow]:
         plain = model.hf(**inputs, use_cache=False, output_hidden_states=True)
         with model.tap(read=model.sites(), edit={site: lambda x: x.clone() for site in model.sites()}) as seen:
             tapped = model.hf(**inputs, use_cache=False).logits
-    yield _row("values are finite (share that is not)", 1 - torch.isfinite(tapped).double().mean().item(), 0.0)
+    yield _row("values are finite (share that is not)", 1 - exact(torch.isfinite(tapped)).mean().item(), 0.0)
     yield _row("an edit that changes nothing: logits, largest difference", _far(plain.logits, tapped), 0.0)
     yield _row("resid_pre = Hugging Face's hidden states, largest difference", _hidden_gap(model, seen, plain.hidden_states), 0.0)
     yield _row("residual = sum of parts, relative to the largest", _parts_gap(model, seen), _tolerance(model))
@@ -99,8 +100,8 @@ def _parts_gap(model: Model, seen: object) -> float:
     assert isinstance(seen, dict)
     gaps: list[float] = []
     for layer in range(model.n_layers):
-        pre, post = seen[Site("resid_pre", layer)].double(), seen[Site("resid_post", layer)].double()
-        parts = pre + seen[Site("attn_out", layer)].double() + seen[Site("mlp_out", layer)].double()
+        pre, attn, mlp, post = (exact(seen[Site(kind, layer)]) for kind in ("resid_pre", "attn_out", "mlp_out", "resid_post"))
+        parts = pre + attn + mlp
         gaps.append(_far(post, parts) / max(1.0, post.abs().max().item()))
     return max(gaps)
 
@@ -110,7 +111,7 @@ def _ranking_gap(model: Model, tokens: Int[Tensor, "batch pos"]) -> float:
     head = model.hf.get_output_embeddings()
     assert head is not None
     with torch.no_grad():
-        return (head(last).argmax(-1) != model.logits(tokens).argmax(-1)).double().mean().item()
+        return exact(head(last).argmax(-1) != model.logits(tokens).argmax(-1)).mean().item()
 
 
 def _tokens(model: Model, n: int) -> Int[Tensor, "batch pos"]:
@@ -135,7 +136,7 @@ def _tolerance(model: Model) -> float:
 
 
 def _far(left: Tensor, right: Tensor) -> float:
-    return (left.double() - right.to(left.device).double()).abs().max().item()
+    return (exact(left) - exact(right)).abs().max().item()
 
 
 def _row(name: str, value: float, limit: float) -> CheckRow:

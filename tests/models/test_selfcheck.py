@@ -49,7 +49,29 @@ def test_a_layer_that_gives_nan_is_found_out():
 
 def test_an_edit_that_never_arrives_is_found_out():
     model = tiny("qwen2")
-    model._taps = Taps({})
-    model.tap = lambda **_: model._taps.tap(read=[], edit={})  # type: ignore[method-assign]  # a model whose hooks are dead
-    with pytest.raises(KeyError):
-        selfcheck(model)
+    tap = model.tap
+    model.tap = lambda read=(), edit=None: tap(read=read)  # type: ignore[method-assign]  # a model whose edits get lost
+    assert "an edit of the last residual reaches the logits (1 if it does not)" in failing(model)
+
+
+def test_comparisons_ask_no_float64_of_a_device_that_has_none(monkeypatch: pytest.MonkeyPatch):
+    """Apple's GPU refuses float64, so what becomes float64 must have been brought to the CPU first."""
+    brought: set[int] = set()
+    kept: list[torch.Tensor] = []
+    cpu, double = torch.Tensor.cpu, torch.Tensor.double
+
+    def to_cpu(x: torch.Tensor) -> torch.Tensor:
+        there = cpu(x).clone()
+        kept.append(there)  # or another tensor could get its id
+        brought.add(id(there))
+        return there
+
+    def to_double(x: torch.Tensor) -> torch.Tensor:
+        if id(x) not in brought:
+            raise TypeError("Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64.")
+        return double(x)
+
+    monkeypatch.setattr(torch.Tensor, "cpu", to_cpu)
+    monkeypatch.setattr(torch.Tensor, "double", to_double)
+    assert selfcheck(tiny("gpt_neox")).ok
+    assert kept
