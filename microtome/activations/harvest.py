@@ -115,7 +115,7 @@ def _shard(model: Model, corpus: Corpus, *, config: HarvestConfig, span: tuple[i
         done += int((ends - starts).sum())
         report("harvest", done, corpus.n_tokens, unit="tokens")
     for site in config.sites:
-        _check_finite(stored[site], norms[site], site=site, corpus=corpus, start=start)
+        _check_finite(model, stored[site], norms[site], site=site, corpus=corpus, config=config, start=start)
     keep = torch.from_numpy(corpus.keep[start:end].copy())
     for site in config.sites:
         keep &= ~_sinks(norms[site], keep, corpus.config.sink_norm_ratio)
@@ -144,22 +144,43 @@ def _sinks(norms: Tensor, counted: Tensor, ratio: float | None) -> Tensor:
     return norms > ratio * norms[counted].median()
 
 
-def _check_finite(x: Tensor, norms: Tensor, *, site: Site, corpus: Corpus, start: int) -> None:
+def _check_finite(model: Model, x: Tensor, norms: Tensor, *, site: Site, corpus: Corpus, config: HarvestConfig, start: int) -> None:
     if bool(torch.isfinite(norms).all()) and x.dtype != torch.float16:
         return
     broken = (~torch.isfinite(x)).any(-1)
     if not bool(broken.any()):
         return
-    position = start + int(broken.nonzero()[0])
+    first = start + int(broken.nonzero()[0])
+    fits = bool(torch.isfinite(norms[first - start]))
+    position = first if fits else _culprit(model, corpus, config=config, site=site, position=first)
     doc = int(corpus.doc_of([position])[0])
     within = position - corpus.span(doc).start
-    value = x[position - start][~torch.isfinite(x[position - start])][0].item()
+    row = x[position - start]
     what = f"the activation at {site} of document {doc} ({corpus.title(doc)}), token {within} (id {corpus.tokens[position]}), is not finite."
-    dtype = str(x.dtype).removeprefix("torch.")
-    got = f"{value} at {site}: layer {'–' if site.layer is None else site.layer}, document {doc}, token {within}"
-    overflow = x.dtype == torch.float16 and bool(torch.isfinite(norms[position - start]))
-    do = "Store as bfloat16 or float32." if overflow else "Load the model in float32, leave that document out, or check the weights."
-    raise ActivationsNotFinite(what, got=got, wanted=f"finite values that fit {dtype}", do=do)
+    got = f"{row[~torch.isfinite(row)][0].item()} at {site}: layer {'–' if site.layer is None else site.layer}, document {doc}, token {within}"
+    do = "Store as bfloat16 or float32." if fits else "Load the model in float32, leave that document out, or check the weights."
+    raise ActivationsNotFinite(what, got=got, wanted=f"finite values that fit {config.dtype}", do=do)
+
+
+def _culprit(model: Model, corpus: Corpus, *, config: HarvestConfig, site: Site, position: int) -> int:
+    """The token that breaks the context of `position`: the last of its shortest prefix that is not finite at `site`.
+
+    Attention multiplies the values of later tokens by 0, and 0 × NaN is NaN, so that one bad token breaks the rows before it as well.
+    """
+    context = int(corpus.context_of([position])[0])
+    start, end = (int(place) for place in corpus.context_start[context : context + 2])
+
+    def breaks(stop: int) -> bool:
+        x = _capture(model, corpus, config=config, starts=np.array([start]), ends=np.array([stop]))[site]
+        return not bool(torch.isfinite(x).all())
+
+    low, high = start, end  # the prefix up to `low` is finite, that up to `high` is taken to be broken
+    if not breaks(end):
+        return position
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if breaks(middle) else (middle, high)
+    return high - 1
 
 
 def _summary(draft: Draft, model: Model, *, config: HarvestConfig, ranges: list[tuple[int, int]]) -> dict[str, Any]:

@@ -40,7 +40,8 @@ class Shards:
     def __init__(self, artifact: Artifact) -> None:
         self._artifact = artifact
         summary: Mapping[str, Any] = artifact.manifest.summary
-        self.sites: tuple[Site, ...] = tuple(Site.parse(name) for name in summary["widths"])
+        self.sites: tuple[Site, ...] = tuple(Site.parse(name) for name in artifact.manifest.config["sites"])
+        """In the order in which the harvest was asked for them."""
         self._widths: dict[str, int] = dict(summary["widths"])
         self.ranges: list[tuple[int, int]] = [(int(start), int(end)) for start, end in summary["ranges"]]
         """Half-open ranges of global token positions, one a shard."""
