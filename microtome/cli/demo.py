@@ -34,6 +34,8 @@ class DemoOptions(Common):
 
     workspace: Annotated[Path, Parameter(alias="-w", env_var="MICROTOME_WORKSPACE")] = DEMO_WORKSPACE
     """Folder that holds what the demo makes."""
+    json: Annotated[bool, Parameter(negative=())] = False
+    """Print the result as one JSON document, and never serve."""
 
 
 def demo(
@@ -62,7 +64,7 @@ def demo(
     Parameters
     ----------
     serve
-        Open the workbench at the end; --no-serve ends after the report.
+        Open the workbench at the end; --no-serve (and --json) ends after the report.
     port
         Port of the workbench.
     browser

@@ -1,5 +1,6 @@
 """`microtome serve`: the workbench in the browser."""
 
+from json import dumps
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +16,7 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8765,
     browser: Annotated[bool, Parameter(negative="--no-browser")] = True,
+    json: Annotated[bool, Parameter(negative=())] = False,
 ) -> None:
     """Serve a workspace as web pages on this machine. Nothing is sent anywhere else; Ctrl-C ends it.
 
@@ -34,10 +36,16 @@ def serve(
         Port to listen on.
     browser
         Open the page in the browser; --no-browser does not.
+    json
+        Print the address as one JSON document once it is listened on.
     """
     if not workspace.is_dir():
         do = "Give the folder that your artifacts are in, or make one with `microtome demo`."
         raise ArtifactMissing(f"there is no workspace at {workspace}.", got="no such folder", wanted="a folder of artifacts", do=do)
     from microtome.web import serve as run_server
 
-    run_server(workspace, host=host, port=port, open_browser=browser)
+    run_server(workspace, host=host, port=port, open_browser=browser, on_ready=_print_json if json else None)
+
+
+def _print_json(address: str) -> None:
+    print(dumps({"address": address}), flush=True)
