@@ -38,13 +38,13 @@ def serve(
         token = secrets.token_urlsafe(24)
     listener = listen(host, port)
     address = address_of(listener, host, token=token)
-    (on_ready or _announce)(address)
-    if open_browser and _has_screen():
-        with contextlib.suppress(webbrowser.Error):
-            webbrowser.open(address)
-    app = create_app(workspace, model_loader=model_loader, token=token)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, server_header=False))
-    with listener:
+    with listener, contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it again when it has ended in good order
+        (on_ready or _announce)(address)
+        if open_browser and _has_screen():
+            with contextlib.suppress(webbrowser.Error):
+                webbrowser.open(address)
+        app = create_app(workspace, model_loader=model_loader, token=token)
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, server_header=False))
         server.run(sockets=[listener])
 
 
