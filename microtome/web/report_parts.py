@@ -112,8 +112,24 @@ def _quality(content: Content) -> Markup:
     legend = (
         "Filled dot: this dictionary, with its interval over documents. Rings: a dictionary of random directions, and (dashed) the mean activation."
     )
-    body = join(tag("div", table, class_="scroll"), tag("p", legend, class_="soft")) if rows else tag("p", "not measured", class_="empty")
+    figures = join(tag("div", table, class_="scroll"), tag("p", legend, class_="soft"), _densities(content.quality))
+    body = figures if rows else tag("p", "not measured", class_="empty")
     return join(tag("h2", "How good is the dictionary?"), tag("p", "Measured on documents that training did not see, beside two controls."), body)
+
+
+def _densities(quality: Mapping[str, Any]) -> Markup:
+    """Held-out densities of the dictionary and of the random control, in the same bins; the mean has no feature that fires."""
+    controls = {control["name"]: control for control in quality.get("control_densities", ())}
+    if "random" not in controls:
+        return Markup("")
+    edges = [10**edge for edge in quality["density_edges"]]
+    sides = {"this dictionary": (quality["density_counts"], quality["never_active"])}
+    sides["random control"] = (controls["random"]["counts"], controls["random"]["never_active"])
+    figures: list[Markup] = []
+    for name, (counts, never) in sides.items():
+        chart = histogram(edges, counts, log=True, x_label="share of held-out tokens on which a feature fires", y_label="features")
+        figures.append(tag("figure", chart, tag("figcaption", f"{name}: {never:,} features fire on none of these tokens")))
+    return tag("div", *figures, class_="pair")
 
 
 def _spread(content: Content) -> Markup:

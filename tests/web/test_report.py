@@ -90,6 +90,12 @@ def test_the_numbers_are_those_of_the_index(structure: Structure, workspace: Pat
     assert overview.id in text
 
 
+def test_the_random_controls_densities_stand_beside_the_dictionarys(structure: Structure) -> None:
+    text = "".join(structure.text)
+    assert "this dictionary: " in text
+    assert "random control: " in text
+
+
 def test_costs_and_the_choice_of_cards_are_stated(structure: Structure) -> None:
     text = "".join(structure.text)
     assert "2,000 tokens/s" in text
