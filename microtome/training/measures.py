@@ -76,8 +76,13 @@ class Spliced:
     dictionary: npt.NDArray[np.float64]
     random: npt.NDArray[np.float64]
     mean: npt.NDArray[np.float64]
-    tokens: int
+    tokens_by_document: npt.NDArray[np.float64]
     """Predicted tokens."""
+
+    @property
+    def tokens(self) -> int:
+        """Predicted tokens of all documents."""
+        return int(self.tokens_by_document.sum())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,15 +106,15 @@ def spliced(
     batches = list(_contexts(shards, corpus, split=split, tokens=tokens))
     there = [dictionary.to(model.device) for dictionary in dictionaries]
     known = {doc: number for number, doc in enumerate(sorted({int(doc) for batch in batches for doc in batch.docs}))}
-    sums = np.zeros((4, len(known)))
-    predicted = 0
+    sums, predicted = np.zeros((4, len(known))), np.zeros(len(known))
     for batch in batches:
+        places = [known[int(doc)] for doc in batch.docs]
         edits: list[dict[Site, Edit] | None] = [None, *({site: replaced(dictionary, batch.keep)} for dictionary in there)]
         for variant, edit in enumerate(edits):
             losses = model.loss(batch.tokens, mask=batch.real, edit=edit).cpu().double().sum(1)
-            np.add.at(sums[variant], [known[int(doc)] for doc in batch.docs], losses.numpy())
-        predicted += int((batch.real.sum(1) - 1).sum())
-    return Spliced(original=sums[0], dictionary=sums[1], random=sums[2], mean=sums[3], tokens=predicted)
+            np.add.at(sums[variant], places, losses.numpy())
+        np.add.at(predicted, places, (batch.real.sum(1) - 1).numpy())
+    return Spliced(original=sums[0], dictionary=sums[1], random=sums[2], mean=sums[3], tokens_by_document=predicted)
 
 
 def replaced(dictionary: Dictionary, keep: Bool[Tensor, "batch pos"]) -> Edit:

@@ -37,7 +37,8 @@ def measure_quality(
     - **L0** = active features a token. **Dead share** = features that were active on none of these tokens.
     - **Cross-entropy recovered** = (CE(mean) - CE(dictionary)) / (CE(mean) - CE(original)), CE of the next token with the site's activations
       replaced at every kept token: 1 is the model itself, 0 is what replacing each activation by the mean leaves. Tokens that are not kept
-      (specials, template, attention sinks) pass unchanged in all four.
+      (specials, template, attention sinks) pass unchanged in all four. Not defined (None, with the reason in `ce_undefined`) where the interval
+      of CE(mean) - CE(original) reaches 0.
 
     Intervals are 95 %, by resampling documents (the dead share's is Wilson's over features). The controls are a random dictionary of the same
     size and the mean of the train split. Raises `ShapeMismatch` (also for another model than the shards'), `SiteNotFound`, `NotEnoughTokens`.
@@ -57,12 +58,11 @@ def measure_quality(
         report("measuring quality", done, 4, note="reconstruction")
         measured.append(by_document(each, held, device=device))
     report("measuring quality", 3, 4, note="cross-entropy")
-    recovered = None
+    losses = None
     if model is not None:
         losses = spliced(model, shards, corpus=corpus, site=site, dictionaries=(dictionary, *controls), split=split, tokens=ce_tokens)
-        recovered = _recovered(losses, origin=shards.id)
     report("measuring quality", 4, 4)
-    return _quality(dictionary, measured, recovered, shards=shards, split=split)
+    return _quality(dictionary, measured, losses, shards=shards, split=split)
 
 
 def check_model(model: Model | None, shards: Shards) -> None:
@@ -72,8 +72,10 @@ def check_model(model: Model | None, shards: Shards) -> None:
         raise ShapeMismatch("the shards are of another model.", got=model.fingerprint, wanted=shards.model_fingerprint, do=do)
 
 
-def _quality(dictionary: SAE, measured: list[ByDocument], recovered: Result | None, *, shards: Shards, split: str) -> Quality:
+def _quality(dictionary: SAE, measured: list[ByDocument], losses: Spliced | None, *, shards: Shards, split: str) -> Quality:
     mine, random, mean = measured
+    undefined = "" if losses is None else why_undefined(losses)
+    recovered = None if losses is None or undefined else _recovered(losses, origin=shards.id)
     rows = int(mine.rows.sum())
     counts, never = density(mine.fired, rows)
     names = ("random", "mean")
@@ -101,6 +103,7 @@ def _quality(dictionary: SAE, measured: list[ByDocument], recovered: Result | No
             baselines={name: float((each.fired == 0).mean()) for name, each in (("random", random), ("mean", mean))},
         ),
         ce_recovered=recovered,
+        ce_undefined=undefined,
         density_edges=DENSITY_EDGES,
         density_counts=counts,
         never_active=never,
@@ -123,6 +126,17 @@ def density(fired: npt.NDArray[np.int64], rows: int) -> tuple[tuple[int, ...], i
     logs = np.clip(np.log10(active / rows), DENSITY_EDGES[0], DENSITY_EDGES[-1])
     counts, _ = np.histogram(logs, bins=np.array(DENSITY_EDGES))
     return tuple(int(count) for count in counts), int((fired == 0).sum())
+
+
+def why_undefined(losses: Spliced) -> str:
+    """Why cross-entropy recovered has no meaning here: the mean in place of the activations must clearly cost something; "" when it does."""
+    cost = losses.mean - losses.original
+    interval = _interval(cost, losses.tokens_by_document)
+    if interval.low > 0:
+        return ""
+    value = _ratio(cost, losses.tokens_by_document)
+    where = f"{interval.low:.3g} to {interval.high:.3g} nats a token"
+    return f"replacing the activations by their mean costs {value:.3g} ({where}), which is not clearly above 0, so there is nothing to recover"
 
 
 def _recovered(losses: Spliced, *, origin: str) -> Result:

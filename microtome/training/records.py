@@ -68,7 +68,9 @@ class Quality:
     l0: Result
     dead_share: Result
     ce_recovered: Result | None
-    """None when no model was given."""
+    """None when no model was given, or when it is not defined."""
+    ce_undefined: str = ""
+    """Why `ce_recovered` is not defined although a model was given."""
     density_edges: tuple[float, ...]
     """Borders of the bins of `density_counts`, log10 of the share of tokens on which a feature is active."""
     density_counts: tuple[int, ...]

@@ -16,8 +16,8 @@ from microtome.dictionaries import SAE, MeanDictionary, TopK, random_like
 from microtome.errors import ShapeMismatch
 from microtome.models import Model, Site, tiny
 from microtome.training import ControlDensity, Quality, measure_quality
-from microtome.training.measures import fvu, replaced, spliced
-from microtome.training.quality import density
+from microtome.training.measures import Spliced, fvu, replaced, spliced
+from microtome.training.quality import density, why_undefined
 from tests.training.planted import SITE, planted_rows, planted_shards
 
 
@@ -39,7 +39,7 @@ def tiny_learnt(tmp_path_factory: pytest.TempPathFactory) -> Learnt:
     return learnt(tmp_path_factory.mktemp("learnt"))
 
 
-def learnt(folder: Path, *, device: str = "cpu") -> Learnt:
+def learnt(folder: Path, *, device: str = "cpu", steps: int = 30) -> Learnt:
     """A tiny model that has learnt its text, so that its activations matter for what it predicts, and its activations."""
     model = tiny("llama", device=device)
     texts = [f"document {n} says {n * n} and {'again ' * (n % 7)}ends" for n in range(60)]
@@ -47,7 +47,7 @@ def learnt(folder: Path, *, device: str = "cpu") -> Learnt:
     ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(model.tokenizer.encode(text)) for text in texts], batch_first=True).to(device)
     model.hf.requires_grad_(True)
     adam = torch.optim.Adam(model.hf.parameters(), lr=1e-2)
-    for _ in range(30):
+    for _ in range(steps):
         adam.zero_grad()
         model.hf(ids, labels=ids).loss.backward()
         adam.step()
@@ -188,6 +188,24 @@ def test_cross_entropy_recovered_is_the_formula_on_losses_summed_by_hand(tiny_le
     assert figure.low is not None
     assert figure.high is not None
     assert figure.low < figure.value < figure.high
+
+
+def test_where_the_mean_costs_nothing_recovery_is_not_defined_and_says_so(tmp_path: Path) -> None:
+    """The untrained model predicts no better with its activations than with their mean."""
+    made = learnt(tmp_path, steps=0)
+    quality = measure_quality(exact(32), made.shards, corpus=made.corpus, model=made.model, ce_tokens=400)
+    assert quality.ce_recovered is None
+    assert "not clearly above 0" in quality.ce_undefined
+
+
+def test_the_cost_of_the_mean_decides_whether_recovery_is_defined() -> None:
+    def losses(costs: list[float]) -> Spliced:
+        cost = np.array(costs)
+        return Spliced(original=10 - cost, dictionary=10 - cost / 2, random=10 + 0 * cost, mean=10 + 0 * cost, tokens_by_document=10 + 0 * cost)
+
+    assert why_undefined(losses([1.0, 2.0, 1.5, 1.0])) == ""
+    assert why_undefined(losses([0.0, 0.0, 0.0, 0.0])).startswith("replacing the activations by their mean costs 0 (0 to 0 nats a token)")
+    assert why_undefined(losses([-1.0, 2.0, 1.5, -2.0])) != ""
 
 
 def test_positions_that_are_not_kept_pass_unchanged() -> None:
