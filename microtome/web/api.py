@@ -1,5 +1,6 @@
 """The JSON twins: one route a page and one a question, each a call of the feature index and nothing else."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request
@@ -8,7 +9,7 @@ from starlette.responses import Response
 
 from microtome.features import FeatureIndex
 from microtome.web.model_desk import ModelDesk
-from microtome.web.recipes import call_of, curl_line, recipe, show_line
+from microtome.web.recipes import call_of, curl_line, recipe, shelf_recipe, show_line
 from microtome.web.replies import reply, with_recipe
 from microtome.web.shelf import Shelf
 
@@ -56,8 +57,7 @@ def _add_pages(router: APIRouter, shelf: Shelf) -> None:
 
     @router.get("")
     def workspace(request: Request) -> Response:
-        python = f"from microtome.artifacts import Workspace\n\nWorkspace({str(where)!r}).names('index')"
-        return reply(request, with_recipe(shelf.list(), {"python": python, "shell": f"microtome show --workspace {where} --json"}))
+        return reply(request, with_recipe(shelf.list(), shelf_recipe(where)))
 
     @router.get("/s/{name}")
     def overview(request: Request, *, name: IndexName) -> Response:
@@ -78,7 +78,7 @@ def _add_pages(router: APIRouter, shelf: Shelf) -> None:
     ) -> Response:
         options: dict[str, Any] = {"sort": sort, "descending": descending, "filter": filter, "search": search, "offset": offset, "limit": limit}
         page = shelf.index(name).table(**options)
-        lines = recipe(where, name, call_of("table", **options), shell=curl_line(*_self(request)))
+        lines = recipe(where, name, call_of("table", **options), shell=_curl(request))
         return reply(request, with_recipe(page, lines))
 
     @router.get("/s/{name}/f/{feature}")
@@ -98,7 +98,7 @@ def _add_pages(router: APIRouter, shelf: Shelf) -> None:
         limit: Annotated[int, Query(ge=1, le=200)] = 32,
     ) -> Response:
         options: dict[str, Any] = {"stratum": stratum, "split": split, "role": role, "limit": limit}
-        lines = recipe(where, name, call_of("examples", feature, **options), shell=curl_line(*_self(request)))
+        lines = recipe(where, name, call_of("examples", feature, **options), shell=_curl(request))
         return reply(request, {"examples": shelf.index(name).examples(feature, **options), "reproduce": lines})
 
 
@@ -110,7 +110,7 @@ def _add_documents(router: APIRouter, shelf: Shelf) -> None:
         request: Request, *, name: IndexName, search: Words = "", offset: Offset = 0, limit: Annotated[int, Query(ge=1, le=1000)] = 100
     ) -> Response:
         options: dict[str, Any] = {"search": search, "offset": offset, "limit": limit}
-        lines = recipe(where, name, call_of("documents", **options), shell=curl_line(*_self(request)))
+        lines = recipe(where, name, call_of("documents", **options), shell=_curl(request))
         return reply(request, with_recipe(shelf.index(name).documents(**options), lines))
 
     @router.get("/s/{name}/d/{doc}")
@@ -126,12 +126,12 @@ def _add_documents(router: APIRouter, shelf: Shelf) -> None:
         feature: Annotated[int | None, Query(ge=0, le=2**40)] = None,
     ) -> Response:
         options: dict[str, Any] = {"rank": rank, "offset": offset, "length": length, "limit": limit, "feature": feature}
-        lines = recipe(where, name, call_of("document", doc, **options), shell=curl_line(*_self(request)))
+        lines = recipe(where, name, call_of("document", doc, **options), shell=_curl(request))
         return reply(request, with_recipe(shelf.index(name).document(doc, **options), lines))
 
     @router.get("/s/{name}/d/{doc}/t/{offset}")
     def token(request: Request, *, name: IndexName, doc: Number, offset: Number) -> Response:
-        lines = recipe(where, name, call_of("token", doc, offset=offset), shell=curl_line(*_self(request)))
+        lines = recipe(where, name, call_of("token", doc, offset=offset), shell=_curl(request))
         return reply(request, with_recipe(shelf.index(name).token(doc, offset=offset), lines))
 
 
@@ -145,14 +145,15 @@ def _add_model_questions(router: APIRouter, shelf: Shelf, desk: ModelDesk) -> No
         index = shelf.index(name)
         found = desk.use(ref_of(index), lambda model: index.search(model, asked.text, rank=asked.rank, limit=asked.limit))
         call = call_of("search", ..., asked.text, rank=asked.rank, limit=asked.limit)
-        return reply(request, with_recipe(found, recipe(where, name, call, shell=show_line(where, name, text=asked.text))))
+        lines = recipe(where, name, call, shell=show_line(where, name, text=asked.text), runs_model=True)
+        return reply(request, with_recipe(found, lines))
 
     def test(request: Request, name: str, *, feature: int, asked: TextBody) -> Response:
         index = shelf.index(name)
         tested = desk.use(ref_of(index), lambda model: index.test(model, feature, text=asked.text))
-        base, path = _self(request)
-        shell = curl_line(base, path.split("?", maxsplit=1)[0], body={"text": asked.text})
-        return reply(request, with_recipe(tested, recipe(where, name, f"index.test(model, {feature}, text={asked.text!r})", shell=shell)))
+        call = call_of("test", ..., feature, text=asked.text)
+        lines = recipe(where, name, call, shell=_curl(request, body={"text": asked.text}), runs_model=True)
+        return reply(request, with_recipe(tested, lines))
 
     @router.get("/s/{name}/model")
     def model_state(request: Request, *, name: IndexName) -> Response:
@@ -189,7 +190,9 @@ def _add_writes(router: APIRouter, shelf: Shelf) -> None:
         return reply(request, {"notes": index.card(feature).notes})
 
 
-def _self(request: Request) -> tuple[str, str]:
-    """The server's own address and the path asked for, with its query."""
-    query = f"?{request.url.query}" if request.url.query else ""
-    return str(request.base_url), f"{request.url.path}{query}"
+def _curl(request: Request, *, body: Mapping[str, Any] | None = None) -> str:
+    """The request as a command line: as it was asked, without a token in its query; with a `body`, as a POST to the same path."""
+    path = request.scope.get("raw_path", request.scope["path"].encode()).decode("latin-1")
+    parts = [part for part in request.url.query.split("&") if part and not part.startswith("token=")]
+    query = f"?{'&'.join(parts)}" if parts and body is None else ""
+    return curl_line(str(request.base_url), path + query, body=body, needs_token=request.app.state.needs_token)

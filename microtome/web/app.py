@@ -29,6 +29,7 @@ def create_app(workspace: Path, *, model_loader: ModelLoader | None = None, toke
     when set, `hosts` are names allowed in the Host header beside the loopback ones.
     """
     app = FastAPI(title="microtome", docs_url=None, redoc_url=None, openapi_url="/api/openapi.json")
+    app.state.needs_token = token is not None
     app.add_middleware(Guard, token=token, hosts=tuple(hosts))
     app.include_router(api_routes(Shelf(workspace), ModelDesk(model_loader)))
     app.mount("/static", _Static(directory=STATIC), name="static")
@@ -61,8 +62,8 @@ def _add_error_replies(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> Response:
-        asked = f"{request.method} {request.url.path}"
-        if error.status_code == HTTPStatus.NOT_FOUND and not request.url.path.startswith(("/api", "/static")):
+        asked = f"{request.method} {request.scope['path']}"
+        if error.status_code == HTTPStatus.NOT_FOUND and not request.scope["path"].startswith(("/api", "/static")):
             return FileResponse(STATIC / "index.html", status_code=404, media_type="text/html")
         if error.status_code in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED):
             do = "Begin at the first page, /, or at /api; /api/openapi.json lists all addresses."

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 
-def recipe(workspace: Path, index: str, call: str, *, shell: str) -> dict[str, str]:
-    """`call` is what to do with `index` in Python; `shell` is a whole command line."""
+def recipe(workspace: Path, index: str, call: str, *, shell: str, runs_model: bool = False) -> dict[str, str]:
+    """`call` is what to do with `index` in Python; `shell` is a whole command line; `runs_model` loads the model before."""
     lines = ["from microtome.artifacts import Workspace", "from microtome.features import FeatureIndex"]
-    if "model" in call:
+    if runs_model:
         lines.append("from microtome.models import load")
     lines += ["", f"workspace = Workspace({str(workspace)!r})", f'index = FeatureIndex.open(workspace.find("index", {index!r}), workspace)']
-    if "model" in call:
+    if runs_model:
         lines.append('model = load(index.overview().sources["model"])')
     return {"python": "\n".join([*lines, call]), "shell": shell}
 
@@ -25,6 +25,12 @@ def call_of(method: str, *values: Any, **options: Any) -> str:
     return f"index.{method}({', '.join(arguments)})"
 
 
+def shelf_recipe(workspace: Path) -> dict[str, str]:
+    """The lines of the first page, which names no index."""
+    python = f"from microtome.artifacts import Workspace\n\nWorkspace({str(workspace)!r}).names('index')"
+    return {"python": python, "shell": show_line(workspace)}
+
+
 def show_line(workspace: Path, *values: object, text: str | None = None) -> str:
     """The `microtome show` command line."""
     words = ["microtome", "show", *map(str, values)]
@@ -33,9 +39,9 @@ def show_line(workspace: Path, *values: object, text: str | None = None) -> str:
     return shlex.join([*words, "--workspace", str(workspace), "--json"])
 
 
-def curl_line(base: str, path: str, *, body: Mapping[str, Any] | None = None) -> str:
-    """The request itself, for pages that have no command of their own."""
+def curl_line(base: str, path: str, *, body: Mapping[str, Any] | None = None, needs_token: bool = False) -> str:
+    """The request itself, for pages that have no command of their own. The token is left to the environment: lines are copied and shown around."""
     words = ["curl", "-s", base.rstrip("/") + path]
     if body is not None:
         words += ["-H", "X-Microtome: 1", "-H", "Content-Type: application/json", "-d", json.dumps(body, ensure_ascii=False)]
-    return shlex.join(words)
+    return shlex.join(words) + (' -H "Authorization: Bearer $MICROTOME_TOKEN"' if needs_token else "")

@@ -1,6 +1,7 @@
 """The JSON twins say what the feature index says, and errors keep their four parts."""
 
 import json
+import shlex
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,37 @@ def test_the_python_line_of_a_page_runs_and_gives_the_page(client: TestClient) -
     names: dict[str, Any] = {}
     exec("\n".join(before), names)
     assert said(eval(last, names)) == content
+
+
+def test_only_questions_to_the_model_load_it(client: TestClient) -> None:
+    def python(path: str) -> str:
+        return client.get(f"/api/s/{INDEX}{path}").json()["reproduce"]["python"]
+
+    assert "load(" not in python("/features?filter=label+~+%22model%22")
+    assert "model = load(" in python("/search?text=the")
+    assert "model = load(" in python("/f/3/test?text=the")
+
+
+def test_the_shell_line_of_a_page_can_be_pasted(workspace: Path, tmp_path: Path, model: Model) -> None:
+    place = tmp_path / "my own files"
+    place.symlink_to(workspace)
+    client = TestClient(create_app(place, token="secret-word", model_loader=lambda ref, progress: model), base_url="http://192.0.2.7:8765")
+    client.get("/?token=secret-word")
+
+    def shell(path: str) -> str:
+        return client.get(path).json()["reproduce"]["shell"]
+
+    assert shlex.split(shell("/api"))[:4] == ["microtome", "show", "--workspace", str(place)]
+    line = shell(f"/api/s/{INDEX}/features?filter=label+~+%22a%2Bb%22&token=secret-word&limit=3")
+    header = ["-H", "Authorization: Bearer $MICROTOME_TOKEN"]
+    address = f"http://192.0.2.7:8765/api/s/{INDEX}/features?filter=label+~+%22a%2Bb%22&limit=3"
+    assert shlex.split(line) == ["curl", "-s", address, *header]
+    assert line.endswith('"Authorization: Bearer $MICROTOME_TOKEN"'), "single quotes would keep the shell from filling it in"
+    tested = shlex.split(shell(f"/api/s/{INDEX}/f/3/test?text=the&token=secret-word"))
+    assert tested[2] == f"http://192.0.2.7:8765/api/s/{INDEX}/f/3/test"
+    assert tested[-2:] == header
+    assert "secret-word" not in line + " ".join(tested)
+    assert json.loads(tested[tested.index("-d") + 1]) == {"text": "the"}
 
 
 @pytest.mark.parametrize(

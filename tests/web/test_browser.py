@@ -94,6 +94,8 @@ def test_a_token_shows_its_features_and_a_feature_is_painted(page: Page) -> None
     numbers = [int(text) for text in page.locator("#token .number").all_inner_texts()]
     assert numbers == [one["feature"] for one in answer["features"]]
 
+    page.locator("#token summary").click()
+    expect(page.locator("#token pre")).to_contain_text("index.token(2, offset=6)")
     page.locator("#token li button").first.click()
     expect(page.locator(".legend")).to_contain_text(str(numbers[0]))
     view = page.request.get(f"/api/s/{INDEX}/d/2?feature={numbers[0]}").json()
@@ -190,7 +192,7 @@ def test_a_link_to_a_late_token_opens_its_stretch(page: Page) -> None:
 
 
 @pytest.mark.parametrize("name", ["a+b", "a & b = c, 50% #1?"])
-def test_an_index_may_have_any_name(browser: Browser, workspace: Path, tmp_path: Path, name: str) -> None:
+def test_an_index_may_have_any_name(browser: Browser, workspace: Path, tmp_path: Path, *, name: str) -> None:
     shutil.copytree(workspace, tmp_path / "copy")
     (tmp_path / "copy" / "indexes" / INDEX).rename(tmp_path / "copy" / "indexes" / name)
     with serving(create_app(tmp_path / "copy")) as address:
@@ -233,6 +235,8 @@ def test_any_text_can_be_tested_and_the_address_keeps_it(page: Page) -> None:
     expect(page.locator(".answer .strip")).to_have_text("butter " + EMOJI)
     expect(page.locator(".verdict")).not_to_be_empty()
     assert "test=butter" in here(page)
+    page.locator("#test summary").click()
+    expect(page.locator("#test pre")).to_contain_text(f"index.test(model, 3, text='butter {EMOJI}')")
     page.keyboard.press("Escape")
     page.keyboard.press("j")
     expect(page.locator(".stepper b")).to_have_text("4")

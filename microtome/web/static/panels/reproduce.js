@@ -1,8 +1,12 @@
 // The foot of every page: the line that gives the same from Python or a shell, and the page's JSON.
 import { html, useState } from "../lib/dom.js";
 
-/** @param {{ recipe?: { python: string, shell: string }, json: string }} props */
-export function Reproduce({ recipe, json }) {
+/** The same for one panel of a page, folded away. @param {{ recipe?: { python: string, shell: string }, json: string }} props */
+export const ReproduceFold = ({ recipe, json }) =>
+  html`<details class="fold"><summary>Reproduce this</summary><${Reproduce} recipe=${recipe} json=${json} what="answer" /></details>`;
+
+/** @param {{ recipe?: { python: string, shell: string }, json: string, what?: string }} props */
+export function Reproduce({ recipe, json, what = "page" }) {
   const [kind, setKind] = useState(/** @type {"python" | "shell"} */ ("python"));
   const [copied, setCopied] = useState(false);
   const copy = () => {
@@ -20,7 +24,7 @@ export function Reproduce({ recipe, json }) {
         <button aria-pressed=${kind === "shell"} onClick=${() => setKind("shell")}>Shell</button>
       </span>
       <button class="plain" onClick=${copy}>${copied ? "Copied" : "Copy"}</button>
-      <a class="json" href=${json}>JSON of this page</a>
+      <a class="json" href=${json}>JSON of this ${what}</a>
     </div>
     ${recipe && html`<pre><code>${recipe[kind]}</code></pre>`}
   </footer>`;

@@ -1,11 +1,12 @@
 // Type any text and see what the feature does on it: the model runs here, on this machine.
 import { ModelWait } from "./modelwait.js";
+import { ReproduceFold } from "./reproduce.js";
 import { ErrorPanel } from "./states.js";
 import { Tokens, tokenTip } from "./tokens.js";
 import { useAnswer } from "../lib/api.js";
 import { html, useEffect, useState } from "../lib/dom.js";
 import { num, percent } from "../lib/format.js";
-import { at, place, setQuery } from "../lib/place.js";
+import { address, at, place, setQuery } from "../lib/place.js";
 
 /** @param {{ index: string, feature: number }} props */
 export function TestBox({ index, feature }) {
@@ -13,7 +14,7 @@ export function TestBox({ index, feature }) {
   const [text, setText] = useState(asked);
   useEffect(() => setText(asked), [asked]);
   const { value, error, loading, again } = useAnswer(asked ? `/api${at(index)}/f/${feature}/test` : null, { text: asked });
-  const answer = /** @type {TextTest | null} */ (asked && value && /** @type {TextTest} */ (value).feature === feature ? value : null);
+  const answer = /** @type {(TextTest & { reproduce: any }) | null} */ (asked && value && /** @type {TextTest} */ (value).feature === feature ? value : null);
   const run = () => (text === asked && asked ? again() : setQuery({ test: text }));
   /** @param {KeyboardEvent} event */
   const press = (event) => {
@@ -29,7 +30,7 @@ export function TestBox({ index, feature }) {
     </div>
     ${loading && asked && html`<${ModelWait} index=${index} />`}
     ${error && html`<${ErrorPanel} error=${error} again=${again} />`}
-    ${answer && html`<${Answer} answer=${answer} />`}
+    ${answer && html`<${Answer} answer=${answer} /><${ReproduceFold} recipe=${answer.reproduce} json=${address(`/api${at(index)}/f/${feature}/test`, { text: answer.text })} />`}
   </section>`;
 }
 
