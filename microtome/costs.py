@@ -8,7 +8,7 @@ import dataclasses
 import json
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,7 +101,8 @@ class CostLedger:
             cost = dataclasses.replace(cost, seconds=before.seconds + cost.seconds, peak_memory_bytes=peak)
         self._costs[name] = cost
         if self._path is not None:
-            write_atomic(self._path, json.dumps([to_dict(each) for each in self._costs.values()], indent=1) + "\n")
+            with suppress(OSError):  # a full disk: an error of the step itself must not be replaced, and its work not be stopped
+                write_atomic(self._path, json.dumps([to_dict(each) for each in self._costs.values()], indent=1) + "\n")
 
 
 def folder_bytes(path: Path) -> int:

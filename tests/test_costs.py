@@ -1,10 +1,13 @@
 """Costs add up over interruptions, and a step that was there keeps the cost of making it."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
 
 from microtome.costs import CostLedger, folder_bytes
+from microtome.errors import DiskFull
 
 
 def test_a_step_states_time_throughput_and_bytes(tmp_path: Path) -> None:
@@ -44,6 +47,19 @@ def test_an_interrupted_step_adds_up_and_a_reused_one_stays(tmp_path: Path) -> N
 def test_an_unreadable_file_is_started_afresh(tmp_path: Path) -> None:
     (tmp_path / "costs.json").write_text("[{")
     assert CostLedger(tmp_path / "costs.json").costs == ()
+
+
+def test_costs_that_cannot_be_written_hide_no_error_and_stop_no_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("microtome.costs.write_atomic", full)
+    ledger = CostLedger(tmp_path / "costs.json")
+    with pytest.raises(DiskFull), ledger.step("harvest"):
+        raise DiskFull("the disk is full.", do="Free some space.")
+    with ledger.step("train"):
+        pass
+    assert [cost.step for cost in ledger.costs] == ["harvest", "train"]
 
 
 def test_bytes_of_a_folder_are_those_of_all_its_files(tmp_path: Path) -> None:
