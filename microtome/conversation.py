@@ -53,7 +53,10 @@ def _turn(message: object, where: str) -> Turn:
         content = ""
     if not isinstance(content, str):
         raise CorpusInvalid(f"{where} has no text.", got=_short(content), wanted="a string", do='Give "content" as a string.')
-    return Turn(role=_ALIASES.get(role, role), content=content)
+    known = _ALIASES.get(role, role)
+    if known not in ROLES:
+        raise CorpusInvalid(f'{where} has the role "{role}".', got=role, wanted=", ".join(ROLES), do=nearest(role, [*ROLES, *_ALIASES]))
+    return Turn(role=known, content=content)
 
 
 def _short(value: object) -> str:

@@ -80,7 +80,7 @@ def test_conversation_reads_both_common_forms() -> None:
         ([], "not a list of turns"),
         ([3], r"messages\[0\] is not a turn"),
         ([{"content": "hi"}], r"messages\[0\] has no role"),
-        ([{"role": "usr", "content": "hi"}], 'the role "usr"'),
+        ([{"role": "user", "content": "hi"}, {"role": "usr", "content": "hi"}], r'messages\[1\] has the role "usr"'),
         ([{"role": "user", "content": 3}], r"messages\[0\] has no text"),
     ],
 )
