@@ -1,5 +1,6 @@
 """What a training run is: its dictionary, its budget, its schedule."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -61,16 +62,16 @@ class TrainConfig:
         _require(1 <= self.k <= self.d_dict, "k", self.k, f"1 to d_dict ({self.d_dict})")
         _require(self.batch_size >= 1, "batch_size", self.batch_size, "1 or more")
         _require(self.tokens >= self.batch_size, "tokens", self.tokens, f"at least one batch ({self.batch_size})")
-        _require(self.lr is None or self.lr > 0, "lr", self.lr, "above 0, or none for a search")
+        _require(self.lr is None or 0 < self.lr < math.inf, "lr", self.lr, "above 0 and finite, or none for a search")
         _require(self.lr is not None or len(self.lr_search) > 0, "lr_search", self.lr_search, "at least one learning rate")
-        _require(all(rate > 0 for rate in self.lr_search), "lr_search", self.lr_search, "rates above 0")
+        _require(all(0 < rate < math.inf for rate in self.lr_search), "lr_search", self.lr_search, "finite rates above 0")
         _require(self.lr_search_tokens >= self.batch_size, "lr_search_tokens", self.lr_search_tokens, f"at least one batch ({self.batch_size})")
         _require(0 <= self.warmup_share < 1, "warmup_share", self.warmup_share, "0 to below 1")
         _require(0 <= self.decay_share <= 1 - self.warmup_share, "decay_share", self.decay_share, "0 to 1 - warmup_share")
-        _require(self.aux_coefficient >= 0, "aux_coefficient", self.aux_coefficient, "0 or more")
+        _require(0 <= self.aux_coefficient < math.inf, "aux_coefficient", self.aux_coefficient, "0 or more, finite")
         _require(self.dead_after_tokens >= 1, "dead_after_tokens", self.dead_after_tokens, "1 or more")
         _require(self.checkpoint_every_tokens >= 1, "checkpoint_every_tokens", self.checkpoint_every_tokens, "1 or more")
-        _require(self.encoder_norm > 0, "encoder_norm", self.encoder_norm, "above 0")
+        _require(0 < self.encoder_norm < math.inf, "encoder_norm", self.encoder_norm, "above 0 and finite")
 
 
 def _require(holds: bool, field: str, got: object, wanted: str) -> None:  # noqa: PLR0917  # a table of rules reads best in columns

@@ -13,7 +13,7 @@ from microtome.errors import TrainingDiverged
 from microtome.progress import Progress, Throttled
 from microtome.shapes import Float, Tensor
 from microtome.training.config import TrainConfig
-from microtome.training.learner import Learner, Outcome, is_finite
+from microtome.training.learner import Learner, is_finite
 from microtome.training.measures import fvu
 from microtome.training.records import Callback, LrTrial, StepRecord
 from microtome.training.start import Start, start_from
@@ -116,7 +116,10 @@ class Fit:
         """One step of one learner; a trial that diverges leaves the search."""
         outcome = learner.step(z)
         if not is_finite(outcome):
-            self._dropped(learner, outcome)
+            self._dropped(learner, f"loss {outcome.loss}, revival loss {outcome.aux_loss}")
+            return None
+        if learner.done == steps and not learner.is_finite:
+            self._dropped(learner, "weights that are not finite after the last step")
             return None
         return StepRecord(
             phase=self._phase,
@@ -131,20 +134,23 @@ class Fit:
             aux_loss=outcome.aux_loss,
         )
 
-    def _dropped(self, learner: Learner, outcome: Outcome) -> None:
+    def _dropped(self, learner: Learner, got: str) -> None:
         self._learners.remove(learner)
         if self._phase == "search":
             self.trials.append(LrTrial(lr=learner.peak_lr, dev_fvu=None))
         if not self._learners:
-            what = f"the loss stopped being a number at step {learner.done} with learning rate {learner.peak_lr:g}."
+            what = f"the numbers stopped being finite at step {learner.done} with learning rate {learner.peak_lr:g}."
             do = "Give a lower lr (or lower ones in lr_search); activations that are not finite are found by harvesting again."
-            raise TrainingDiverged(what, got=f"loss {outcome.loss}, revival loss {outcome.aux_loss}", wanted="finite losses", do=do)
+            raise TrainingDiverged(what, got=got, wanted="finite losses and weights", do=do)
 
     def _choose(self) -> None:
         """End the search: the rate with the lowest FVU on the dev rows begins anew on the first batch."""
-        for learner in self._learners:
-            dictionary = self.dictionary(learner)
-            self.trials.append(LrTrial(lr=learner.peak_lr, dev_fvu=fvu(dictionary, self._dev.to(self.device))))
+        for learner in list(self._learners):
+            measured = fvu(self.dictionary(learner), self._dev.to(self.device))
+            if math.isfinite(measured):
+                self.trials.append(LrTrial(lr=learner.peak_lr, dev_fvu=measured))
+            else:
+                self._dropped(learner, f"FVU {measured} on the dev split")
         self.trials.sort(key=lambda trial: trial.lr)
         best = min(self.trials, key=lambda trial: math.inf if trial.dev_fvu is None else trial.dev_fvu)
         self._phase = "train"

@@ -67,6 +67,11 @@ class Learner:
         """Features active within the last `dead_after_tokens`."""
         return self._idle < self._config.dead_after_tokens
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether all weights are numbers: the last step's are seen by no loss."""
+        return all(bool(weight.isfinite().all()) for weight in self.weights)
+
     def state(self) -> dict[str, Tensor]:
         """Everything that the next step depends on."""
         return {**self._tensors(), "done": torch.tensor(self.done)}

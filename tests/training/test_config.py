@@ -1,6 +1,7 @@
 """Training configs refuse what cannot be meant, and read back as they were."""
 
 import json
+import math
 
 import pytest
 
@@ -19,10 +20,11 @@ def test_a_config_survives_json() -> None:
     ("field", "value"),
     [
         *[("k", 0), ("k", 33), ("d_dict", 0), ("tokens", 5), ("batch_size", 0), ("lr", -1.0), ("lr_search_tokens", 1)],
+        *[("lr", math.inf), ("lr", math.nan), ("lr_search", (1e-3, math.inf)), ("encoder_norm", math.inf), ("aux_coefficient", math.nan)],
         *[("warmup_share", 1.0), ("decay_share", 1.1), ("encoder_norm", 0.0), ("aux_coefficient", -0.1), ("dead_after_tokens", 0)],
     ],
 )
-def test_a_value_out_of_range_is_named(field: str, value: float) -> None:
+def test_a_value_out_of_range_is_named(field: str, value: float | tuple[float, ...]) -> None:
     with pytest.raises(ConfigError) as caught:
         small_config(**{field: value})
     assert "TrainConfig." in str(caught.value)

@@ -97,6 +97,22 @@ def test_divergence_is_named_with_its_learning_rate(tmp_path: Path) -> None:
         train(made.shards, made.corpus, config=small_config(lr=1e30), out=tmp_path / "d")
 
 
+def test_divergence_in_the_last_step_is_named_too(tmp_path: Path) -> None:
+    """One step: its loss was taken before the weights went to infinity."""
+    made = planted_shards(tmp_path)
+    one_step = {"tokens": 128, "warmup_share": 0.0, "decay_share": 0.0}
+    with pytest.raises(TrainingDiverged, match="at step 1 with learning rate"):
+        train(made.shards, made.corpus, config=small_config(lr=1e38, **one_step), out=tmp_path / "d")
+
+
+def test_a_trial_that_diverges_in_its_last_step_leaves_the_search(tmp_path: Path) -> None:
+    made = planted_shards(tmp_path)
+    config = small_config(lr=None, lr_search=(4e-3, 1e38), lr_search_tokens=128, warmup_share=0.0, decay_share=0.0)
+    trained = train(made.shards, made.corpus, config=config, out=tmp_path / "d")
+    assert trained.lr == 4e-3
+    assert [trial.dev_fvu is None for trial in trained.lr_trials] == [False, True]
+
+
 def test_a_trial_that_diverges_leaves_the_search(tmp_path: Path) -> None:
     made = planted_shards(tmp_path)
     trained = train(made.shards, made.corpus, config=small_config(lr=None, lr_search=(4e-3, 1e30), lr_search_tokens=2560), out=tmp_path / "d")
