@@ -110,4 +110,6 @@ def quality_table(quality: "microtome.training.Quality", quantised: str | None) 
         controls = [f"{result.baselines[name]:.4g}" if name in result.baselines else "–" for name in ("random", "mean")]
         value = count(result.value) if float(result.value).is_integer() else f"{result.value:.4g}"
         table.add_row(result.name, f"{value} {result.unit}".strip(), interval, *controls)
+    if quality.ce_undefined:
+        table.caption = f"cross-entropy recovered is not defined: {quality.ce_undefined}"
     return table

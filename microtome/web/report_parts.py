@@ -112,7 +112,9 @@ def _quality(content: Content) -> Markup:
     legend = (
         "Filled dot: this dictionary, with its interval over documents. Rings: a dictionary of random directions, and (dashed) the mean activation."
     )
-    figures = join(tag("div", table, class_="scroll"), tag("p", legend, class_="soft"), _densities(content.quality))
+    undefined = content.quality.get("ce_undefined", "")
+    remark = tag("p", f"Cross-entropy recovered is not defined: {undefined}.", class_="soft") if undefined else Markup("")
+    figures = join(tag("div", table, class_="scroll"), tag("p", legend, class_="soft"), remark, _densities(content.quality))
     body = figures if rows else tag("p", "not measured", class_="empty")
     return join(tag("h2", "How good is the dictionary?"), tag("p", "Measured on documents that training did not see, beside two controls."), body)
 

@@ -19,6 +19,7 @@ export function QualityPanel({ quality, quantised }) {
         <td><b>${num(result.value)}</b>${result.unit && html` <small>${result.unit}</small>`}${result.low !== null && html` <small>${num(result.low)} – ${num(result.high)}</small>`}</td>
         ${controls.map((name) => html`<td class="quiet">${name in result.baselines ? num(result.baselines[name]) : ""}</td>`)}</tr>`)}</tbody>
     </table>
+    ${quality.ce_undefined && html`<p class="note">Cross-entropy recovered is not defined: ${quality.ce_undefined}.</p>`}
     <p class="note">95 % intervals by resampling documents${results[0][1].n ? `; n ${count(results[0][1].n)}` : ""}.${quantised && ` Measured on the ${quantised} model.`}</p>
   </section>`;
 }
