@@ -16,6 +16,9 @@ import numpy as np
 from microtome.errors import QueryInvalid, nearest
 from microtome.features.arrays import Array
 
+_DEEPEST = 50
+"""Most parentheses and nots inside each other."""
+
 Columns = Mapping[str, Array | Sequence[str]]
 """Number columns are arrays, text columns are sequences of strings."""
 
@@ -54,6 +57,7 @@ class _Reader:
         self._columns = columns
         self._tokens = [(match.lastgroup or "", match[match.lastgroup or 0]) for match in _TOKEN.finditer(text)]
         self._next = 0
+        self._depth = 0
 
     @property
     def ahead(self) -> str | None:
@@ -88,14 +92,24 @@ class _Reader:
 
     def one(self) -> Array:
         if self._is("not"):
-            self.take()
-            return ~self.one()
-        if self.ahead == "(":
-            self.take()
+            self._enter()
+            found = ~self.one()
+        elif self.ahead == "(":
+            self._enter()
             found = self.either()
             self._close()
-            return found
-        return self.comparison()
+        else:
+            return self.comparison()
+        self._depth -= 1
+        return found
+
+    def _enter(self) -> None:
+        """Take a "not" or "("; what nests deeper than anyone would write is refused before Python's own limit is met."""
+        self.take()
+        self._depth += 1
+        if self._depth > _DEEPEST:
+            what = f"the filter nests too deeply: {self._text[:60]}…"
+            raise QueryInvalid(what, got=f"more than {_DEEPEST} levels", wanted="few parentheses and nots", do="Write it flatter.")
 
     def _close(self) -> None:
         if self.ahead != ")":

@@ -35,6 +35,15 @@ def test_filters_select_rows(filter: str, rows: list[int]) -> None:
     assert np.flatnonzero(select(COLUMNS, filter)).tolist() == rows
 
 
+@pytest.mark.parametrize("opening", ["(", "not ", "not ("])
+def test_what_nests_too_deeply_is_refused(opening: str) -> None:
+    with pytest.raises(QueryInvalid, match="nests too deeply"):
+        select(COLUMNS, opening * 5000 + "f1 > 0")
+    flat = " or ".join(["(f1 > 0.5)"] * 500)
+    assert np.flatnonzero(select(COLUMNS, flat)).tolist() == [0], "many that stand side by side are fine"
+    assert np.flatnonzero(select(COLUMNS, "(" * 50 + "f1 > 0.5" + ")" * 50)).tolist() == [0]
+
+
 @pytest.mark.parametrize(
     ("filter", "part", "says"),
     [
