@@ -92,8 +92,7 @@ def token(store: Store, doc: int, *, offset: int) -> TokenView:
     features: list[TokenFeature] = []
     for i in np.argsort(-shares, kind="stable").tolist():
         feature = int(rows.ids[i])
-        spread = store.rows.histogram(feature)
-        rank = percentile(rows.values[i : i + 1], edges=spread.edges, counts=spread.counts)
+        rank = percentile(rows.values[i : i + 1], values=store.postings.values(feature))
         features.append(
             TokenFeature(
                 feature=feature,

@@ -135,6 +135,10 @@ class Postings:
         positions = np.asarray(self._positions[start:end]).astype(np.int64)
         return Firings(positions=positions, values=np.asarray(self._values[start:end]).astype(np.float32))
 
+    def values(self, feature: int) -> Array:
+        """The activations of a feature as they are stored, memory-mapped, in the order of their positions."""
+        return self._values[int(self.indptr[feature]) : int(self.indptr[feature + 1])]
+
     def within(self, feature: int, *, start: int, end: int) -> Firings:
         """The firings of a feature on positions start … end - 1."""
         low, high = int(self.indptr[feature]), int(self.indptr[feature + 1])

@@ -55,7 +55,7 @@ def search(store: Store, model: Model, *, text: str, rank: str, limit: int) -> S
                 max=strongest,
                 peak=peak,
                 share_of_max=strongest / known if known else 0.0,
-                percentile=float(_percentiles(store, feature, activations[peak : peak + 1])[0]),
+                percentile=float(percentile(activations[peak : peak + 1], values=store.postings.values(feature))[0]),
                 density=float(numbers["density"][feature]),
                 activations=tuple(activations.tolist()),
             )
@@ -78,7 +78,7 @@ def test(store: Store, model: Model, *, feature: int, text: str) -> TextTest:
         kept=tuple(encoded.kept),
         activations=tuple(activations.tolist()),
         shares_of_max=tuple((activations / known if known else np.zeros_like(activations)).tolist()),
-        percentiles=tuple(_percentiles(store, feature, activations).tolist()),
+        percentiles=tuple(percentile(activations, values=store.postings.values(feature)).tolist()),
         max=float(activations[peak]),
         peak=peak,
         above_store=float(activations[peak]) > known,
@@ -113,8 +113,3 @@ def _encode(store: Store, model: Model, text: str) -> Encoded:
         ids=csr.indices.numpy(),
         values=np.maximum(csr.values.numpy(), 0).astype(store.config.values).astype(np.float32),
     )
-
-
-def _percentiles(store: Store, feature: int, activations: Array) -> Array:
-    spread = store.rows.histogram(feature)
-    return percentile(activations, edges=spread.edges, counts=spread.counts)

@@ -385,7 +385,7 @@ class TokenFeature:
     share_of_max: float
     """Activation over the feature's maximum over the store."""
     percentile: float
-    """Share of the feature's firings in the store that are weaker, through its histogram."""
+    """Share of the feature's firings in the store that are weaker: exactly, equal ones not counted."""
     density: float
 
 

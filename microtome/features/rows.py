@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -66,13 +66,6 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
             writer.write_table(pa.Table.from_pylist(group, schema=SCHEMA), row_group_size=GROUP)
 
 
-class Spread(NamedTuple):
-    """Edges and counts of a histogram."""
-
-    edges: Array
-    counts: Array
-
-
 class FeatureRows:
     """The table, opened: `numbers` and `texts` by column, and the whole row of one feature."""
 
@@ -89,12 +82,6 @@ class FeatureRows:
     def row(self, feature: int) -> dict[str, Any]:
         """Every column of one feature."""
         return self._group(feature // GROUP).slice(feature % GROUP, 1).to_pylist()[0]
-
-    def histogram(self, feature: int) -> Spread:
-        """The histogram of one feature alone."""
-        group = self._group(feature // GROUP)
-        edges, counts = (group.column(name)[feature % GROUP].values.to_numpy() for name in ("histogram_edges", "histogram_counts"))
-        return Spread(edges=edges, counts=counts)
 
     def label_texts(self, changed: Mapping[int, str]) -> Sequence[str]:
         """The rules' labels, with some replaced."""

@@ -13,6 +13,8 @@ from microtome.features.postings import Firings
 
 BINS = 64
 """Bins of the activation histogram."""
+_FEW = 8
+"""Up to so many activations are ranked by counting, more by sorting."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,12 +73,23 @@ def histogram(values: Array) -> tuple[Array, Array]:
     return edges, np.histogram(values.astype(np.float64), bins=edges)[0]
 
 
-def percentile(activations: Array, *, edges: Array, counts: Array) -> Array:
-    """Share of firings that are weaker than each activation, by linear interpolation inside the histogram's bins; 0 where it is not active."""
-    if not len(counts):
-        return np.zeros(len(activations))
-    below = np.concatenate([[0.0], np.cumsum(counts)]) / np.sum(counts)
-    return np.where(activations > 0, np.interp(activations, edges, below), 0.0)
+def percentile(activations: Array, *, values: Array) -> Array:
+    """Share of a feature's firings that are weaker than each activation, exactly: #{v < a} / n over all `values`; 0 where it is not active.
+
+    `values` are the positive activations of the feature as they are stored, in any order; the activations have been rounded as they were.
+    """
+    found = np.zeros(len(activations))
+    active = activations > 0
+    if not len(values) or not active.any():
+        return found
+    bits = f"u{values.dtype.itemsize}"  # positive floats are ordered as their bits, which are faster to compare and to sort
+    held, asked = values.view(bits), activations[active].astype(values.dtype).view(bits)
+    if len(asked) <= _FEW:
+        weaker = np.array([np.count_nonzero(held < one) for one in asked])
+    else:
+        weaker = np.searchsorted(np.sort(held), asked)
+    found[active] = weaker / len(values)
+    return found
 
 
 def token_profile(firings: Firings, context: Context, *, totals: Totals, limit: int) -> dict[str, Any]:

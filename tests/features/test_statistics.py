@@ -1,6 +1,7 @@
 """Every number of a card against a brute-force computation from the dense activations."""
 
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -51,12 +52,21 @@ def test_a_histogram_of_equal_values_keeps_them() -> None:
     assert (edges[0], edges[-1]) == (1.0, 2.0)
 
 
-def test_percentiles_follow_the_empirical_distribution() -> None:
-    values = np.exp(np.random.default_rng(0).normal(size=20_000)).astype(np.float32)
-    edges, counts = histogram(values)
-    asked = np.array([0.0, 0.5, 1.0, 3.0, 1e9])
-    exact = [0.0, *((values < a).mean() for a in asked[1:])]
-    np.testing.assert_allclose(percentile(asked, edges=edges, counts=counts), exact, atol=0.01)
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+@pytest.mark.parametrize("n_asked", [3, 300])
+def test_percentiles_are_the_exact_share_of_weaker_firings(dtype: type[np.floating[Any]], n_asked: int) -> None:
+    draw = np.random.default_rng(0)
+    values = np.exp(draw.normal(size=5_000)).round(1).astype(dtype)
+    values = values[values > 0]
+    asked = np.concatenate([[0.0], np.exp(draw.normal(size=n_asked)).round(1), [6e4]]).astype(dtype).astype(np.float32)
+    assert percentile(asked, values=values).tolist() == [(values < a).mean() if a > 0 else 0.0 for a in asked]
+
+
+def test_the_percentile_of_ties_and_of_a_single_firing() -> None:
+    one, ties = np.array([2.0], dtype=np.float16), np.array([3, 1, 3, 3], dtype=np.float16)
+    assert percentile(np.array([1.0, 2.0, 3.0], dtype=np.float32), values=one).tolist() == [0.0, 0.0, 1.0]
+    assert percentile(np.array([1.0, 3.0, 4.0], dtype=np.float32), values=ties).tolist() == [0.0, 0.25, 1.0]
+    assert percentile(np.array([1.0], dtype=np.float32), values=one[:0]).tolist() == [0.0], "a dead feature has no firings"
 
 
 @pytest.mark.parametrize("feature", range(1, D_DICT - 2, 9))
