@@ -178,12 +178,20 @@ class PageNotFound(MicrotomeError):
     """A web address leads nowhere."""
 
 
+class ModelBusy(MicrotomeError):
+    """More questions wait for the model of a server than it takes at once."""
+
+
 class ServerFailed(MicrotomeError):
     """The server met a mistake of its own while it answered."""
 
 
 class DependencyMissing(MicrotomeError):
     """An optional package is not installed."""
+
+
+class SystemRefused(MicrotomeError):
+    """The operating system refuses a file or folder: no permission, a name too long, a file where a folder should be."""
 
 
 class CommandInvalid(MicrotomeError):

@@ -5,11 +5,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from microtome.errors import ModelBusy
 from microtome.models import Model, load
 from microtome.progress import Progress
 
 ModelLoader = Callable[[str, Progress], Model]
 Answer = TypeVar("Answer")
+SEATS = 5
+"""Questions that may be answered or wait at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,10 +36,14 @@ def load_model(ref: str, progress: Progress) -> Model:
 
 
 class ModelDesk:
-    """Loads each model once. `use` waits for it; the state can be read meanwhile from another thread. A failure is tried again when asked again."""
+    """Loads each model once. `use` waits for it; the state can be read meanwhile from another thread. A failure is tried again when asked again.
+
+    Whoever waits holds one of the server's threads, so only a few may: the pages that need no model go on answering.
+    """
 
     def __init__(self, loader: ModelLoader | None = None) -> None:
         self._loader = loader or load_model
+        self._seats = threading.BoundedSemaphore(SEATS)
         self._lock = threading.Lock()
         self._models: dict[str, Model] = {}
         self._states: dict[str, ModelState] = {}
@@ -45,11 +52,17 @@ class ModelDesk:
         return self._states.get(ref, ModelState(ref=ref, state="cold"))
 
     def use(self, ref: str, ask: Callable[[Model], Answer]) -> Answer:
-        """`ask(model)`, with the model loaded if it is not, one question at a time."""
-        with self._lock:
-            if ref not in self._models:
-                self._models[ref] = self._load(ref)
-            return ask(self._models[ref])
+        """`ask(model)`, with the model loaded if it is not, one question at a time. Raises `ModelBusy` when `SEATS` others ask."""
+        if not self._seats.acquire(blocking=False):
+            do = "Ask again in a moment." if self.state(ref).state != "loading" else "The model is being loaded: ask again when it is there."
+            raise ModelBusy("too many questions wait for the model.", got=f"{SEATS} before this one", wanted=f"at most {SEATS} at a time", do=do)
+        try:
+            with self._lock:
+                if ref not in self._models:
+                    self._models[ref] = self._load(ref)
+                return ask(self._models[ref])
+        finally:
+            self._seats.release()
 
     def _load(self, ref: str) -> Model:
         def progress(step: str, done: float, total: float, *, unit: str = "", note: str = "") -> None:

@@ -15,6 +15,7 @@ from microtome.errors import (
     DocumentNotFound,
     FeatureNotFound,
     MicrotomeError,
+    ModelBusy,
     QueryInvalid,
     RequestRefused,
     ServerFailed,
@@ -31,6 +32,7 @@ _STATUS: tuple[tuple[type[MicrotomeError], int], ...] = (
     (TokenOutOfRange, 422),
     (RequestRefused, 403),
     (WorkspaceBusy, 503),
+    (ModelBusy, 503),
     (ServerFailed, 500),
 )
 _GZIP_FROM_BYTES = 4096

@@ -36,7 +36,7 @@ def page(browser: Browser, served: str) -> Iterator[Page]:
     troubles: list[str] = []
 
     def watch_console(message: ConsoleMessage) -> None:
-        if message.type in ("error", "warning") and "status of 4" not in message.text:
+        if message.type in ("error", "warning") and not re.search("status of (4|503)", message.text):
             troubles.append(f"console: {message.text}")
 
     def watch_request(request: Request) -> None:
@@ -261,6 +261,25 @@ def test_every_token_of_a_found_text_says_its_share_of_the_maximum(page: Page) -
     tokens.nth(weaker).hover()
     expect(page.locator(".tip")).to_have_text(tokens.nth(weaker).get_attribute("data-tip") or "no tip")
     assert tokens.nth(silent).get_attribute("data-tip") is None
+
+
+def test_a_busy_model_is_asked_again_and_a_step_further_asks_once(page: Page) -> None:
+    asked: list[str] = []
+
+    def busy_once(route: Route) -> None:
+        asked.append(urlsplit(route.request.url).path)
+        parts = {"error": "ModelBusy", "what": "too many questions.", "got": None, "wanted": None, "do": "Ask again."}
+        route.fulfill(status=503, content_type="application/json", body=json.dumps(parts)) if len(asked) == 1 else route.continue_()
+
+    page.route("**/test", busy_once)
+    page.goto(f"/s/{INDEX}/f/3?test=the+ship")
+    expect(page.locator(".answer .strip")).to_have_text("the ship")
+    assert asked == [f"/api/s/{INDEX}/f/3/test"] * 2
+    page.evaluate("for (const key of 'jjjj') dispatchEvent(new KeyboardEvent('keydown', { key }))")
+    expect(page.locator(".stepper b")).not_to_have_text("3")
+    expect(page.locator(".wait")).to_have_count(0)
+    expect(page.locator(".answer .strip")).to_have_text("the ship")
+    assert len(asked) == 3
 
 
 def test_examples_of_one_part_of_the_corpus(page: Page) -> None:

@@ -48,14 +48,36 @@ export const get = (url, signal) => ask(url, { signal });
 export const post = (url, body, signal) =>
   ask(url, { method: "POST", signal, headers: { "Content-Type": "application/json", "X-Microtome": "1" }, body: JSON.stringify(body) });
 
+/** How often, and after how long each time, a busy model is asked again before a person has to. */
+const PATIENCE = { times: 120, wait: 1000 };
+
+/** Time for somebody who steps through features to go on, before the model is asked about one. */
+export const PAUSE = 150;
+
+/**
+ * `ask`, and again a moment later while the model has too many questions before this one.
+ * @param {() => Promise<any>} ask @param {AbortSignal} signal @param {number} [times] @returns {Promise<any>}
+ */
+async function patiently(ask, signal, times = PATIENCE.times) {
+  try {
+    return await ask();
+  } catch (error) {
+    if (!(error instanceof Problem) || error.parts.error !== "ModelBusy" || times === 0) throw error;
+    await new Promise((resolve) => setTimeout(resolve, PATIENCE.wait));
+    if (signal.aborted) throw error;
+    return patiently(ask, signal, times - 1);
+  }
+}
+
 /**
  * What the server says at `url`, kept while the next answer is on its way so that nothing jumps; null asks nothing.
  * @template T
  * @param {string | null} url
  * @param {object} [body] send it as a POST
+ * @param {number} [pause] milliseconds to wait before; asking for something else meanwhile takes it back
  * @returns {{ value: T | null, error: Problem | null, loading: boolean, again: () => void }}
  */
-export function useAnswer(url, body) {
+export function useAnswer(url, body, pause = 0) {
   const [state, setState] = useState(/** @type {any} */ ({ value: null, error: null, loading: url !== null, key: "" }));
   const [turn, setTurn] = useState(0);
   const key = url === null ? "" : `${url} ${body ? JSON.stringify(body) : ""}`;
@@ -66,15 +88,20 @@ export function useAnswer(url, body) {
     }
     const stop = new AbortController();
     setState((/** @type {any} */ before) => ({ ...before, loading: true }));
-    (body ? post(url, body, stop.signal) : get(url, stop.signal)).then(
-      (value) => stop.signal.aborted || setState({ value, error: null, loading: false, key }),
-      (error) => {
-        if (stop.signal.aborted) return;
-        if (!(error instanceof Problem)) throw error;
-        setState({ value: null, error, loading: false, key });
-      },
-    );
-    return () => stop.abort();
+    const ask = () =>
+      patiently(() => (body ? post(url, body, stop.signal) : get(url, stop.signal)), stop.signal).then(
+        (value) => stop.signal.aborted || setState({ value, error: null, loading: false, key }),
+        (error) => {
+          if (stop.signal.aborted) return;
+          if (!(error instanceof Problem)) throw error;
+          setState({ value: null, error, loading: false, key });
+        },
+      );
+    const timer = pause ? setTimeout(ask, pause) : void ask();
+    return () => {
+      clearTimeout(timer);
+      stop.abort();
+    };
   }, [key, turn]);
   return { ...state, again: () => setTurn((n) => n + 1) };
 }

@@ -4,7 +4,7 @@ import { Reproduce } from "../panels/reproduce.js";
 import { Bar } from "../panels/charts.js";
 import { Empty, ErrorPanel } from "../panels/states.js";
 import { Tokens, tokenTip } from "../panels/tokens.js";
-import { useAnswer } from "../lib/api.js";
+import { PAUSE, useAnswer } from "../lib/api.js";
 import { html, useEffect, useState } from "../lib/dom.js";
 import { count, num, percent, tokenText } from "../lib/format.js";
 import { address, at, place, setQuery } from "../lib/place.js";
@@ -20,7 +20,7 @@ export function SearchPage({ index }) {
   useEffect(() => setText(asked), [asked]);
   useEffect(() => setPainted(-1), [asked, rank]);
   useEffect(() => void (document.title = `Find by text · ${index}`), [index]);
-  const { value, error, loading, again } = useAnswer(asked ? `/api${at(index)}/search` : null, { text: asked, rank });
+  const { value, error, loading, again } = useAnswer(asked ? `/api${at(index)}/search` : null, { text: asked, rank }, PAUSE);
   const found = /** @type {(Search & { reproduce: any }) | null} */ (asked ? value : null);
   const run = () => (text === asked ? again() : setQuery({ text }, { push: true }));
   /** @param {KeyboardEvent} event */

@@ -3,7 +3,7 @@ import { ModelWait } from "./modelwait.js";
 import { ReproduceFold } from "./reproduce.js";
 import { ErrorPanel } from "./states.js";
 import { Tokens, tokenTip } from "./tokens.js";
-import { useAnswer } from "../lib/api.js";
+import { PAUSE, useAnswer } from "../lib/api.js";
 import { html, useEffect, useState } from "../lib/dom.js";
 import { num, percent } from "../lib/format.js";
 import { address, at, place, setQuery } from "../lib/place.js";
@@ -13,7 +13,7 @@ export function TestBox({ index, feature }) {
   const asked = place.value.query.get("test") ?? "";
   const [text, setText] = useState(asked);
   useEffect(() => setText(asked), [asked]);
-  const { value, error, loading, again } = useAnswer(asked ? `/api${at(index)}/f/${feature}/test` : null, { text: asked });
+  const { value, error, loading, again } = useAnswer(asked ? `/api${at(index)}/f/${feature}/test` : null, { text: asked }, PAUSE);
   const answer = /** @type {(TextTest & { reproduce: any }) | null} */ (asked && value && /** @type {TextTest} */ (value).feature === feature ? value : null);
   const run = () => (text === asked && asked ? again() : setQuery({ test: text }));
   /** @param {KeyboardEvent} event */
