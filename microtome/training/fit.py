@@ -63,6 +63,8 @@ class Fit:
         self.config = config
         self.device = device or torch.device("cpu")
         self.product: Product = pick_product(self.device) if config.encoder_product == "auto" else config.encoder_product
+        self.devices: list[str] = [self.device.type]
+        """Kinds of device that the steps ran on, in order; more than one after a resume elsewhere."""
         self.trials: list[LrTrial] = []
         self._batches = batches
         self._dev = dev
@@ -173,9 +175,13 @@ class Fit:
         tensors = {f"{number}.{name}": tensor for number, learner in enumerate(self._learners) for name, tensor in learner.state().items()}
         trials = [{"lr": trial.lr, "dev_fvu": trial.dev_fvu} for trial in self.trials]
         rates = [learner.peak_lr for learner in self._learners]
-        return Checkpoint(tensors=tensors, position={"phase": self._phase, "rates": rates, "trials": trials, "batches": self._batches.state()})
+        position = {"phase": self._phase, "rates": rates, "trials": trials, "product": self.product, "devices": self.devices}
+        return Checkpoint(tensors=tensors, position={**position, "batches": self._batches.state()})
 
     def _resume(self, last: Checkpoint) -> None:
+        """Go on with the encoder's product that the run began with, whatever this machine would pick."""
+        self.product = last.position["product"]
+        self.devices = last.position["devices"] + [self.device.type] * (last.position["devices"][-1] != self.device.type)
         self._phase = last.position["phase"]
         self.trials = [LrTrial(**trial) for trial in last.position["trials"]]
         self._learners = self._fresh(last.position["rates"])

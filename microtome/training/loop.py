@@ -40,8 +40,9 @@ def train(
     """Train a dictionary on the train split of `shards` and write it to `out` as an artifact of kind `dictionary`.
 
     The learning rate is chosen on the dev split, quality is measured on the test split; with `model`, cross-entropy recovered too, and training is
-    on the model's device. Killed at any moment and run again, it goes on from its last checkpoint and the finished artifact has the same bytes.
-    A finished artifact of exactly this work is opened, not made again.
+    on the model's device. Killed at any moment and run again, it goes on from its last checkpoint, with the encoder's product that it began with.
+    On the CPU of one machine, with the same number of threads, the finished artifact then has the bytes of an uninterrupted run's; on a GPU, whose
+    sums have no fixed order, or on another machine it is an equivalent one. A finished artifact of exactly this work is opened, not made again.
 
     Raises `SiteNotFound`, `ShapeMismatch`, `NotEnoughTokens`, `TrainingDiverged`, and what `Draft.open` raises.
     """
@@ -100,8 +101,8 @@ def _fit(
     with RunStore(draft.path) as store:
         fit = Fit(stream, config, dev=dev, device=device, checkpoints=Checkpoints(put=store.put, last=store.last))
         dictionary = fit.run(callbacks=(store.log, *callbacks), progress=progress)
-    search = {"lr": fit.lr, "trials": to_dict(fit.trials), "encoder_product": fit.product, "input_scale": fit.start.input_scale}
-    draft.write(SEARCH, _json(search))
+    search = {"lr": fit.lr, "trials": to_dict(fit.trials), "input_scale": fit.start.input_scale}
+    draft.write(SEARCH, _json({**search, "encoder_product": fit.product, "devices": fit.devices}))
     save(dictionary, draft)
 
 

@@ -1,4 +1,4 @@
-"""The whole run on shards: it learns, it is reported, and a killed run finishes with the same bytes."""
+"""The whole run on shards: it learns, it is reported, and a killed run finishes with the same bytes (on one CPU, with the same number of threads)."""
 
 import json
 import os
@@ -49,6 +49,27 @@ def test_a_run_killed_twice_finishes_with_the_bytes_of_an_uninterrupted_one(tmp_
     assert (steps[0].phase, steps[0].step) == ("train", 36), "it goes on from the last checkpoint, not from the start"
     assert files_of(tmp_path / "killed") == files_of(tmp_path / "whole")
     assert resumed.id == whole.id
+
+
+def test_a_run_resumed_elsewhere_keeps_the_encoders_product_that_it_began_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = planted_shards(tmp_path)
+
+    class Killed(Exception):
+        pass
+
+    def die(record: StepRecord) -> None:
+        if record.step == 30:
+            raise Killed
+
+    config = small_config(checkpoint_every_tokens=7 * 128)
+    monkeypatch.setattr("microtome.training.fit.pick_product", lambda device: "bfloat16")
+    whole = train(made.shards, made.corpus, config=config, out=tmp_path / "whole")
+    with pytest.raises(Killed):
+        train(made.shards, made.corpus, config=config, out=tmp_path / "killed", callbacks=[die])
+    monkeypatch.setattr("microtome.training.fit.pick_product", lambda device: "float32")
+    assert train(made.shards, made.corpus, config=config, out=tmp_path / "killed").id == whole.id
+    search = json.loads((tmp_path / "killed" / "training.json").read_bytes())
+    assert (search["encoder_product"], search["devices"]) == ("bfloat16", ["cpu"])
 
 
 def test_it_finds_the_planted_dictionary_and_reports_itself(tmp_path: Path) -> None:
