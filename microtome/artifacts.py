@@ -2,8 +2,9 @@
 
 An artifact is a folder whose `manifest.json` is written last. It says what made it (config, inputs by id, package versions) and holds a
 sha256 per file; its own `id` is the hash of all that, so that a changed manifest is noticed too. Nothing in it depends on the clock, the
-machine's paths or how often the work was interrupted: the same work gives the same bytes. While the work runs the folder holds a
-`draft.json` instead, so a killed run is resumed and never taken for a finished one.
+machine's paths or how often the work was interrupted: the same work gives the same bytes, as far as its arithmetic does (on the CPU of one
+machine, with the same number of threads). While the work runs the folder holds a `draft.json` instead, so a killed run is resumed and never
+taken for a finished one.
 """
 
 import errno
