@@ -16,7 +16,7 @@ from microtome.cli.index import index
 from microtome.cli.serve import serve
 from microtome.cli.show import show
 from microtome.cli.train import train
-from microtome.errors import CommandInvalid, MicrotomeError
+from microtome.errors import CommandInvalid, MicrotomeError, SystemRefused
 
 VERBS: tuple[Callable[..., None], ...] = (demo, harvest, train, index, show, serve, check)
 
@@ -56,6 +56,10 @@ def run(arguments: Sequence[str], *, app: App | None = None) -> int:
     except BrokenPipeError:  # the reader of our output (head, a pager) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except (OSError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "home directory" not in str(error):  # what `~nobody` raises
+            raise
+        return _report(_refused(error), arguments)
     return 0
 
 
@@ -66,6 +70,14 @@ def _report(error: MicrotomeError, arguments: Sequence[str]) -> int:
     if "--json" in arguments:
         print(json.dumps(error.to_json(), ensure_ascii=False))
     return 2
+
+
+def _refused(error: OSError | RuntimeError) -> SystemRefused:
+    """What the system said of a path, as an error of four parts."""
+    reason, path = getattr(error, "strerror", None) or str(error), getattr(error, "filename", None)
+    do = "Check the paths that you gave and your permissions; --workspace chooses another folder to write to."
+    got = None if path is None else str(path) if len(str(path)) <= 200 else f"{str(path)[:200]}… ({len(str(path))} characters)"
+    return SystemRefused(f"the system does not allow it: {reason.rstrip('.')}.", got=got, wanted="a path that can be used so", do=do)
 
 
 def _explained(error: CycloptsError, arguments: Sequence[str]) -> CommandInvalid:

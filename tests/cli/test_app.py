@@ -1,5 +1,6 @@
 """How the command line answers what it does not understand, and how errors leave it."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -56,9 +57,41 @@ def test_ctrl_c_says_how_to_resume(capsys: pytest.CaptureFixture[str]) -> None:
     assert "run the same command again to resume" in capsys.readouterr().err
 
 
-def test_what_is_our_own_bug_is_not_dressed_up() -> None:
-    with pytest.raises(ZeroDivisionError):
-        run(["fail"], app=failing(ZeroDivisionError()))
+@pytest.mark.parametrize("bug", [ZeroDivisionError(), RuntimeError("shapes differ")])
+def test_what_is_our_own_bug_is_not_dressed_up(bug: Exception) -> None:
+    with pytest.raises(type(bug)):
+        run(["fail"], app=failing(bug))
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["harvest", "tiny:llama", "--corpus", "a" * 300, "--site", "L1.resid_post", "--context-length", "64"], "File name too long"),
+        (
+            ["harvest", "tiny:llama", "--corpus", "FILE", "--site", "L1.resid_post", "--context-length", "64", "--workspace", "FILE"],
+            "Not a directory",
+        ),
+        (["harvest", "~nosuchuser/x", "--corpus", "FILE", "--site", "L1.resid_post"], "home directory"),
+    ],
+)
+def test_what_the_system_refuses_has_four_parts_and_no_traceback(given: list[str], said: str, tmp_path: Path) -> None:
+    file = tmp_path / "notes.txt"
+    file.write_text("one two three\n")
+    words = [str(file) if word == "FILE" else word for word in given]
+    called = call(*words, *([] if "--workspace" in words else ["--workspace", str(tmp_path / "w")]), "--json")
+    assert called.code == 2
+    assert "SystemRefused" in called.err
+    assert said in called.err
+    assert "Traceback" not in called.err
+    assert '"error": "SystemRefused"' in called.out
+
+
+def test_an_unreadable_file_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    refusal = PermissionError(errno.EACCES, os.strerror(errno.EACCES), "/secret.jsonl")
+    assert run(["fail"], app=failing(refusal)) == 2
+    captured = capsys.readouterr()
+    assert "Permission denied" in captured.err
+    assert "/secret.jsonl" in captured.err
 
 
 @pytest.mark.parametrize("verb", [verb.__name__ for verb in VERBS])
