@@ -2,6 +2,7 @@
 
 import json
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,8 @@ from microtome.costs import Cost
 from microtome.features import Card, FeatureIndex, Overview, TableRow
 from microtome.progress import Progress, Throttled
 
-STRONG_F1 = 0.3
-"""A rule with a lower F1 is called weak; see `RuleLabel.weak`."""
+N_CANDIDATES = 16
+"""How many features of each kind of rule, by F1, are looked at for the strongest rule labels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,13 +76,14 @@ def _galleries(features: FeatureIndex, overview: Overview, *, seed: int, n_cards
     everything = overview.counts["features"]
     rows = features.table(sort="f1", descending=True, filter="density > 0", limit=everything).rows
     drawn = sorted(row.feature for row in random.Random(seed).sample(rows, min(n_cards // 2, len(rows))))
-    strong = _strongest(rows, n_cards - len(drawn), but=frozenset(drawn))
+    best = _candidates(rows, but=frozenset(drawn))
     cards: dict[int, Card] = {}
-    wanted = [*drawn, *strong]
+    wanted = [*drawn, *best]
     for done, feature in enumerate(wanted):
         progress("report", done, len(wanted), unit="cards")
         cards[feature] = features.card(feature)
     progress("report", len(wanted), len(wanted), unit="cards")
+    strong = strongest([cards[feature] for feature in best], n_cards - len(drawn))
     return (
         Gallery(
             title="Drawn at random",
@@ -90,24 +92,34 @@ def _galleries(features: FeatureIndex, overview: Overview, *, seed: int, n_cards
         ),
         Gallery(
             title="The strongest rule labels",
-            how="Picked: the features whose rule label has the highest F1, at most four of each kind of rule. The easy ones, not typical ones.",
-            cards=tuple(cards[feature] for feature in strong),
+            how="Picked: the features whose rule label has the highest F1 on test documents, at most four of each kind of rule and no weak ones. "
+            "The easy ones, not typical ones.",
+            cards=strong,
         ),
     )
 
 
-def _strongest(rows: Sequence[TableRow], n: int, *, but: frozenset[int], each_kind: int = 4) -> list[int]:
-    """The first `n` of rows sorted by F1 that are not taken yet, at most `each_kind` of one kind of rule."""
-    picked: list[int] = []
-    kinds: dict[str, int] = {}
+def _candidates(rows: Sequence[TableRow], *, but: frozenset[int]) -> list[int]:
+    """Of rows sorted by F1, the first ones of each kind of rule."""
+    seen: Counter[str] = Counter()
+    found: list[int] = []
     for row in rows:
-        if row.feature in but or kinds.get(row.rule_kind, 0) >= each_kind or row.f1 < STRONG_F1:
-            continue
-        kinds[row.rule_kind] = kinds.get(row.rule_kind, 0) + 1
-        picked.append(row.feature)
-        if len(picked) == n:
-            break
-    return picked
+        if row.feature not in but and seen[row.rule_kind] < N_CANDIDATES:
+            seen[row.rule_kind] += 1
+            found.append(row.feature)
+    return found
+
+
+def strongest(cards: Sequence[Card], n: int, *, each_kind: int = 4) -> tuple[Card, ...]:
+    """The `n` cards whose rules hold best on test documents, where they were not picked; no weak ones, at most `each_kind` of one kind of rule."""
+    picked: list[Card] = []
+    kinds: Counter[str] = Counter()
+    held = [(card, card.rule.f1_test) for card in cards if not card.rule.weak]
+    for card, _ in sorted(((card, f1) for card, f1 in held if f1 is not None), key=lambda pair: (-pair[1], pair[0].feature)):
+        if len(picked) < n and kinds[card.rule.kind] < each_kind:
+            kinds[card.rule.kind] += 1
+            picked.append(card)
+    return tuple(picked)
 
 
 def _json(file: Path) -> dict[str, Any]:

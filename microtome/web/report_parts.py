@@ -1,5 +1,6 @@
 """The report's sections as markup: each function draws one of them from what `report_content.gather` collected."""
 
+import re
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
@@ -42,7 +43,7 @@ def _top(content: Content) -> Markup:
     }
     quantised = sources.get("quantised", "")
     warning = (
-        tag("p", f"The model's weights are {quantised}: quantised to about 4 bits. Its figures are not those of the original.", class_="warning soft")
+        tag("p", f"The model's weights are {_quantisation(quantised)}. Its figures are not those of the original.", class_="warning soft")
         if quantised
         else None
     )
@@ -60,6 +61,12 @@ def _top(content: Content) -> Markup:
         tag("h2", "The path"),
         _path(content),
     )
+
+
+def _quantisation(name: str) -> str:
+    """The width that the name of a scheme says: "quantised (Q4_K_M, 4 bits a weight)"."""
+    width = re.match(r"I?Q(\d+)(_|$)", name, re.IGNORECASE)
+    return f"quantised ({name}, {width[1]} bits a weight)" if width else f"quantised ({name})"
 
 
 def _model(content: Content) -> str:

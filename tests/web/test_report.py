@@ -1,5 +1,6 @@
 """The report: one file that asks for nothing, shows its sources, and takes no markup from text of others."""
 
+import dataclasses
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -7,8 +8,10 @@ import pytest
 
 from microtome.artifacts import Workspace
 from microtome.costs import Cost
-from microtome.features import FeatureIndex
+from microtome.features import Card, FeatureIndex
 from microtome.web import write_report
+from microtome.web.report_content import gather, strongest
+from microtome.web.report_parts import render
 
 COSTS = (Cost(step="harvest", seconds=12.0, amount=24_000, unit="tokens", bytes_written=5_000_000, peak_memory_bytes=1_200_000_000),)
 VOID = {"meta", "br", "hr", "img", "link", "input"}
@@ -94,6 +97,36 @@ def test_the_random_controls_densities_stand_beside_the_dictionarys(structure: S
     text = "".join(structure.text)
     assert "this dictionary: " in text
     assert "random control: " in text
+
+
+def test_the_strongest_rules_are_those_that_hold_on_test_documents(workspace: Path) -> None:
+    index = FeatureIndex.open(Workspace(workspace).find("index"), Workspace(workspace))
+    card = index.card(0)
+
+    def made(feature: int, *, f1: float, f1_test: float | None, weak: bool = False, kind: str = "token") -> Card:
+        rule = dataclasses.replace(card.rule, f1=f1, f1_test=f1_test, weak=weak, kind=kind)
+        return dataclasses.replace(card, feature=feature, rule=rule)
+
+    cards = [
+        made(0, f1=0.99, f1_test=0.1, weak=True),
+        made(1, f1=0.9, f1_test=0.5),
+        made(2, f1=0.8, f1_test=0.7),
+        made(3, f1=0.95, f1_test=None),
+        made(4, f1=0.7, f1_test=0.6, kind="topic"),
+    ]
+    assert [picked.feature for picked in strongest(cards, 3)] == [2, 4, 1]
+    assert [picked.feature for picked in strongest(cards, 9, each_kind=1)] == [2, 4]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("Q4_1", "4 bits a weight"), ("Q8_0", "8 bits a weight"), ("IQ3_XXS", "3 bits a weight"), ("GUESSED", "(GUESSED)")]
+)
+def test_how_coarse_the_weights_are_is_read_from_the_scheme(workspace: Path, name: str, said: str) -> None:
+    content = gather(Workspace(workspace), index=None, costs=(), commands=(), seed=0, n_cards=2)
+    sources = {**content.overview.sources, "quantised": name}
+    text = render(dataclasses.replace(content, overview=dataclasses.replace(content.overview, sources=sources)))
+    assert said in text
+    assert "about 4 bits" not in text
 
 
 def test_costs_and_the_choice_of_cards_are_stated(structure: Structure) -> None:
