@@ -9,7 +9,7 @@ from urllib.request import getproxies
 
 import torch
 from huggingface_hub.constants import ENDPOINT as HF_ENDPOINT
-from huggingface_hub.constants import HF_HUB_CACHE
+from huggingface_hub.constants import HF_HUB_CACHE, HF_HUB_OFFLINE
 from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -81,9 +81,11 @@ def _check_complete(account: Mapping[str, Collection[Any]], reference: ModelRef)
 def _hub_is_reachable() -> bool:
     """Whether the hub's name resolves and its port answers, asked once: transformers would retry for most of a minute.
 
-    Behind a proxy the hub is taken to be reachable, since only the proxy knows.
+    With `HF_HUB_OFFLINE` nothing is asked. Behind a proxy the hub is taken to be reachable, since only the proxy knows.
     """
-    if getproxies():
+    if HF_HUB_OFFLINE:
+        return False
+    if getproxies().keys() & {"http", "https", "all"}:  # a lone no_proxy is none
         return True
     endpoint = urlsplit(HF_ENDPOINT)
     port = endpoint.port or (80 if endpoint.scheme == "http" else 443)

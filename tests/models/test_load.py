@@ -1,3 +1,5 @@
+import importlib
+import socket
 from pathlib import Path
 
 import pytest
@@ -6,6 +8,8 @@ from safetensors.torch import load_file, save_file
 
 from microtome.errors import CarrierUnavailable, ConfigError, ModelDamaged, ModelNotFound, ModelUnsupported
 from microtome.models import Model, ModelRef, load, tiny
+
+loading = importlib.import_module("microtome.models.load")  # `microtome.models.load` is the function of that name
 
 
 @pytest.fixture
@@ -42,7 +46,23 @@ def test_the_dtype_is_chosen_by_name(folder: Path):
         load(str(folder), dtype="float23")
 
 
-def test_a_misspelt_name_offers_the_nearest_model():
+@pytest.mark.parametrize(("offline", "proxies", "asked"), [(True, {}, 0), (False, {"no": "localhost"}, 1), (False, {"https": "http://proxy"}, 0)])
+def test_the_hub_is_only_asked_where_it_could_answer(*, offline: bool, proxies: dict[str, str], asked: int, monkeypatch: pytest.MonkeyPatch):
+    calls: list[object] = []
+
+    def refused(address: object, **_: object) -> None:
+        calls.append(address)
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr(socket, "create_connection", refused)
+    monkeypatch.setattr(loading, "HF_HUB_OFFLINE", offline)
+    monkeypatch.setattr(loading, "getproxies", lambda: proxies)
+    assert loading._hub_is_reachable() == (bool(proxies.get("https")) and not offline)
+    assert len(calls) == asked
+
+
+def test_a_misspelt_name_offers_the_nearest_model(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(socket, "create_connection", lambda *_, **__: pytest.fail("a socket was opened"))
     with pytest.raises(ModelNotFound) as caught:
         load("dmeo")
     assert '"demo"' in caught.value.do
