@@ -1,3 +1,4 @@
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -30,6 +31,23 @@ def test_every_kind_of_site_is_found_in_every_layer(model: Model):
     wanted = {Site("embed"), Site("final_norm"), *(Site(kind, layer) for kind in kinds for layer in range(model.n_layers))}
     assert set(model.sites()) == wanted
     assert {model.width(site) for site in model.sites()} == {model.d_model}
+
+
+def test_the_heads_through_the_projection_are_the_attention_modules_output(model: Model, tokens: torch.Tensor):
+    """Before any post-norm (Gemma 2 and 3, OLMo 2); the module is found by its name and class, not by the discovery under test."""
+    for layer in range(model.n_layers):
+        attention = next(m for name, m in model.hf.named_modules() if re.search(rf"\.{layer}\.(attn|self_attn|attention)$", name))
+        projection = next(m for name, m in attention.named_children() if name in ("o_proj", "c_proj", "dense"))
+        seen: list[Any] = []
+        hook = attention.register_forward_hook(lambda _, __, out, seen=seen: seen.append(out))
+        try:
+            heads = model.capture(tokens, [Site("attn_heads", layer), Site("resid_post", layer)])[Site("attn_heads", layer)]
+        finally:
+            hook.remove()
+        whole = seen[0][0] if isinstance(seen[0], tuple) else seen[0]
+        assert heads.shape == whole.shape
+        torch.testing.assert_close(projection(heads), whole, atol=1e-6, rtol=1e-5)
+        assert not torch.allclose(heads, whole, atol=1e-3)
 
 
 def test_what_the_mlp_reads_is_the_normed_middle_of_the_block():
