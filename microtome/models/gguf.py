@@ -6,14 +6,15 @@ conversion in transformers loses or leaves are mended: a tokenizer's digit split
 
 import fcntl
 import functools
+import glob
 import hashlib
 import json
 import shutil
 import struct
 import tempfile
 import threading
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +24,16 @@ from tokenizers import pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, modeling_gguf_pytorch_utils
 from transformers.utils import logging as hf_logging
 
-from microtome.artifacts import disk_full_named
+from microtome.artifacts import disk_full_named, sha256_of, write_atomic
 from microtome.carriers import CARRIERS, open_member
 from microtome.devices import cache_dir
 from microtome.errors import ModelDamaged, ModelUnsupported
 from microtome.progress import Progress, Throttled
 
 FACTS = "microtome.json"
-_FORMAT = 1
+STAMPS = "microtome.stamps.json"
+"""Sizes and times of the files whose sha256 was last found right."""
+_FORMAT = 2
 _ONE_AT_A_TIME = threading.Lock()
 """Conversions in one process take turns, since each exchanges functions of other packages for its time."""
 _UNREADABLE = (ValueError, IndexError, KeyError, OverflowError, struct.error)
@@ -75,7 +78,10 @@ def _once(name: str, make: Callable[[Path], None]) -> Path:
         with (home / f"{folder.name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not _is_whole(folder):
-                with tempfile.TemporaryDirectory(dir=home, prefix=".making-") as scratch:
+                prefix = f".making-{folder.name}-"
+                for stale in home.glob(f"{glob.escape(prefix)}*"):  # of a process that was killed: we hold its lock
+                    shutil.rmtree(stale, ignore_errors=True)
+                with tempfile.TemporaryDirectory(dir=home, prefix=prefix) as scratch:
                     fresh = Path(scratch) / "model"
                     fresh.mkdir()
                     make(fresh)
@@ -85,12 +91,29 @@ def _once(name: str, make: Callable[[Path], None]) -> Path:
 
 
 def _is_whole(folder: Path) -> bool:
-    """Whether a converted folder holds every file that the conversion noted, at its size."""
+    """Whether a converted folder holds every file that the conversion noted, with its sha256.
+
+    Files are only hashed when a size or time is not the one of the last time, so that an ordinary load reads nothing twice.
+    """
     try:
-        sizes: dict[str, int] = facts_of(folder).get("files", {})
-        return bool(sizes) and all((folder / name).stat().st_size == size for name, size in sizes.items())
-    except (OSError, ValueError):
+        hashes: dict[str, str] = facts_of(folder).get("files", {})
+        if not hashes:
+            return False
+        stamps = _stamps(folder, hashes)
+        if (folder / STAMPS).is_file() and json.loads((folder / STAMPS).read_text()) == stamps:
+            return True
+        if any(sha256_of(folder / name) != wanted for name, wanted in hashes.items()):
+            return False
+    except (OSError, ValueError, AttributeError):
         return False
+    with suppress(OSError):  # a cache that can only be read is hashed each time
+        write_atomic(folder / STAMPS, json.dumps(stamps))
+    return True
+
+
+def _stamps(folder: Path, names: Iterable[str]) -> dict[str, list[int]]:
+    found = {name: (folder / name).stat() for name in names}
+    return {name: [facts.st_size, facts.st_mtime_ns] for name, facts in found.items()}
 
 
 def _convert(file: Path, folder: Path, progress: Progress | None) -> None:
@@ -110,8 +133,9 @@ def _convert(file: Path, folder: Path, progress: Progress | None) -> None:
         _mark_dequantised(model)
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-    sizes = {entry.name: entry.stat().st_size for entry in sorted(folder.iterdir())}
-    (folder / FACTS).write_text(json.dumps({"format": _FORMAT, "quantised": fields["quantised"], "source": file.name, "files": sizes}, indent=1))
+    hashes = {entry.name: sha256_of(entry) for entry in sorted(folder.iterdir())}
+    (folder / FACTS).write_text(json.dumps({"format": _FORMAT, "quantised": fields["quantised"], "source": file.name, "files": hashes}, indent=1))
+    (folder / STAMPS).write_text(json.dumps(_stamps(folder, hashes)))
     told(step, 1, 1)
 
 

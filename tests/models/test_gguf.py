@@ -1,4 +1,5 @@
 import json
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,34 @@ def test_a_damaged_copy_in_the_cache_is_made_again(file: Path):
     (folder / "model.safetensors").write_bytes(whole[:1000])
     assert converted(file) == folder
     assert (folder / "model.safetensors").read_bytes() == whole
+
+
+def test_a_flipped_bit_in_the_cache_is_noticed_and_the_model_made_again(file: Path):
+    weights = converted(file) / "model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:])
+    converted(file)
+    assert weights.read_bytes() == whole
+
+
+def test_a_file_that_was_only_touched_is_hashed_once_and_kept(file: Path, monkeypatch: pytest.MonkeyPatch):
+    weights = converted(file) / "model.safetensors"
+    os.utime(weights, ns=(1, 1))
+    converted(file)
+    assert weights.stat().st_mtime_ns == 1
+    monkeypatch.setattr(microtome.models.gguf, "sha256_of", lambda _: pytest.fail("hashed again"))
+    converted(file)
+
+
+def test_what_a_killed_conversion_left_is_swept(file: Path):
+    folder = converted(file)
+    stale, other = folder.parent / f".making-{folder.name}-dead", folder.parent / ".making-other-v2-alive"
+    for left in (stale, other):
+        (left / "model").mkdir(parents=True)
+    (folder / "model.safetensors").unlink()
+    converted(file)
+    assert not stale.exists()
+    assert other.exists()  # another model's, whose lock we do not hold
 
 
 def test_the_packages_that_help_are_left_as_they_were(file: Path):
