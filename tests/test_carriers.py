@@ -1,5 +1,6 @@
 import hashlib
 import subprocess
+import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -101,7 +102,39 @@ def test_an_unknown_member_names_the_nearest(carrier: Carrier):
 def test_progress_begins_and_ends(carrier: Carrier):
     told: list[tuple[float, float]] = []
     fetch(carrier, progress=lambda step, done, total, **_: told.append((done, total)))
-    assert told == [(0, carrier.bytes), (carrier.bytes, carrier.bytes)]
+    assert (told[0], told[-1]) == ((0, carrier.bytes), (carrier.bytes, carrier.bytes))
+
+
+def test_what_has_arrived_is_told_while_pip_runs(carrier: Carrier, monkeypatch: pytest.MonkeyPatch):
+    run, told = subprocess.run, []
+
+    def slow(command: list[str], **kwargs: Any) -> Any:
+        half = Path(kwargs["env"]["TMPDIR"]) / "pip-unpack" / carrier.filename
+        half.parent.mkdir()
+        half.write_bytes(bytes(carrier.bytes // 2))
+        time.sleep(0.6)
+        half.unlink()
+        return run(command, **kwargs)
+
+    monkeypatch.setattr(subprocess, "run", slow)
+    fetch(carrier, progress=lambda step, done, total, **_: told.append(done))
+    assert carrier.bytes // 2 in told
+    assert told == sorted(told)
+
+
+def test_a_python_without_pip_is_told_plainly(carrier: Carrier, monkeypatch: pytest.MonkeyPatch, cache: Path):
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(CarrierUnavailable) as caught:
+        fetch(carrier)
+    assert str(caught.value.got).endswith("has no pip")
+    assert "-m ensurepip" in caught.value.do
+    assert str(cache / carrier.filename) in caught.value.do
+
+
+def test_what_a_killed_download_left_is_swept(carrier: Carrier, cache: Path):
+    (cache / f".download-{carrier.filename}-dead" / "x").mkdir(parents=True)
+    fetch(carrier)
+    assert not list(cache.glob(".download-*"))
 
 
 def test_every_registered_carrier_is_pinned():
