@@ -107,7 +107,7 @@ def windows(store: Store, firings: Firings, *, positions: Array, duplicates: Seq
         activations = np.zeros(stop - start, dtype=np.float32)
         here = slice(int(first[i]), int(last[i]))
         activations[firings.positions[here] - start] = firings.values[here]
-        pieces = store.vocabulary.window(corpus.tokens, start=start, end=stop, floor=int(floors[i]))
+        pieces = store.vocabulary.window(corpus.tokens, start=start, end=stop, floor=int(floors[i]), ceiling=int(ends[i]))
         found.append(
             Window(
                 doc=doc,

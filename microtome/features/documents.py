@@ -70,7 +70,7 @@ def view(store: Store, doc: int, *, rank: str, offset: int, length: int, limit: 
         split=SPLITS[int(corpus.splits[doc])],
         n_tokens=len(span),
         offset=offset,
-        pieces=tuple(store.vocabulary.window(corpus.tokens, start=start, end=end, floor=span.start)),
+        pieces=tuple(store.vocabulary.window(corpus.tokens, start=start, end=end, floor=span.start, ceiling=span.end)),
         kept=tuple(rows.keep.tolist()),
         strongest=tuple(_strongest(rows, numbers["max"]).tolist()),
         turns=_turns(store, doc, start=span.start),

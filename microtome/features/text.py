@@ -48,18 +48,19 @@ class Vocabulary:
             return b""
         return self._content[self._offsets[token] : self._offsets[token + 1]]
 
-    def pieces(self, tokens: Sequence[int] | Array, *, lead: int = 0) -> list[str]:
+    def pieces(self, tokens: Sequence[int] | Array, *, lead: int = 0, final: bool = True) -> list[str]:
         """One string a token; a character spread over tokens stands on the last of them, the earlier ones are "".
 
-        Bytes that are no UTF-8 become U+FFFD. The first `lead` tokens are read for their bytes only and get no piece.
+        Bytes that are no UTF-8 become U+FFFD. The first `lead` tokens are read for their bytes only and get no piece. When the text goes on
+        (`final` is false) an unfinished character at the end is "", else U+FFFD.
         """
         ids: list[int] = tokens.tolist() if isinstance(tokens, np.ndarray) else list(tokens)
         n, whole = len(self), self._whole
         found = [whole[token] if 0 <= token < n else "" for token in ids]
-        pieces = self._joined(ids, found) if None in found else found
+        pieces = self._joined(ids, found, final=final) if None in found else found
         return cast("list[str]", pieces)[lead:]
 
-    def _joined(self, ids: Sequence[int], found: Sequence[str | None]) -> list[str]:
+    def _joined(self, ids: Sequence[int], found: Sequence[str | None], *, final: bool) -> list[str]:
         """Pieces where some tokens are no whole characters: those, and what follows an unfinished one, go through a decoder."""
         decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         pieces: list[str] = []
@@ -70,15 +71,17 @@ class Vocabulary:
             else:
                 pieces.append(decoder.decode(self.bytes(token)))
                 pending = bool(decoder.getstate()[0])
-        pieces[-1] += decoder.decode(b"", True)
+        if final:
+            pieces[-1] += decoder.decode(b"", True)
         return pieces
 
-    def window(self, tokens: Array, *, start: int, end: int, floor: int) -> list[str]:
-        """Pieces of `tokens[start:end]`, whole also where a character begins just before `start` (but not before `floor`)."""
-        lead = 0
-        while lead < _LEAD and start - lead > floor and _continues(self.bytes(int(tokens[start - lead]))):
-            lead += 1
-        return self.pieces(tokens[start - lead : end], lead=lead)
+    def window(self, tokens: Array, *, start: int, end: int, floor: int, ceiling: int) -> list[str]:
+        """Pieces of `tokens[start:end]` of the text `tokens[floor:ceiling]`: the same that the whole text has there, so stretches join to it.
+
+        A character that begins before `start` stands whole on the token that completes it; one that `end` cuts is "" here.
+        """
+        lead = min(_LEAD, start - floor)
+        return self.pieces(tokens[start - lead : end], lead=lead, final=end >= ceiling)
 
     def piece(self, token: int) -> str:
         """One token on its own, for lists: bytes that are no whole character are shown as `<0xE2>`."""
@@ -94,10 +97,6 @@ def quote(piece: str) -> str:
 
 
 _UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\ufeff]")
-
-
-def _continues(raw: bytes) -> bool:
-    return bool(raw) and raw[0] & 0xC0 == 0x80
 
 
 def _decoded(raw: bytes) -> str | None:
