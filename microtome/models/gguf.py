@@ -2,6 +2,11 @@
 
 The weights are dequantised to float32 and written as safetensors, which loads by memory map in a tenth of the time. Two things that the
 conversion in transformers loses or leaves are mended: a tokenizer's digit splitting, and the mark that says the weights are quantised.
+
+While it converts, this file exchanges three functions of gguf and transformers, the one place where microtome does such a thing: as they
+are, a file is parsed three times and a map of names built for each of its tensors. Memoising both takes the demo model's dequantised load
+from 11.1 s to 2.0 s (measured once, two CPU cores, same tensors); the third is the progress bar. They are put back whatever happens,
+conversions take turns, and other threads get the functions as they were.
 """
 
 import fcntl
@@ -164,13 +169,24 @@ def _parsed_once() -> Generator[None]:
     The two functions are exchanged in the gguf package for that time, and put back whatever happens.
     """
     name_map, reader = gguf.get_tensor_name_map, gguf.GGUFReader
+    gguf.get_tensor_name_map = _here_only(functools.cache(name_map), name_map)
     cached = functools.cache(reader)
-    gguf.get_tensor_name_map = functools.cache(name_map)
-    gguf.GGUFReader = lambda path, *_: cached(str(path))
+    gguf.GGUFReader = _here_only(lambda path, *mode: cached(str(path), *mode), reader)
     try:
         yield
     finally:
         gguf.get_tensor_name_map, gguf.GGUFReader = name_map, reader
+
+
+def _here_only(ours: Callable[..., Any], theirs: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that is `ours` in the thread that asks for it here, and `theirs` in every other."""
+    here = threading.get_ident()
+
+    def chosen(*args: Any, **kwargs: Any) -> Any:
+        function = ours if threading.get_ident() == here else theirs
+        return function(*args, **kwargs)
+
+    return chosen
 
 
 @contextmanager
@@ -183,7 +199,7 @@ def _dequantising_told(step: str, told: Throttled) -> Generator[None]:
             yield tensor
 
     bar = modeling_gguf_pytorch_utils.tqdm
-    modeling_gguf_pytorch_utils.tqdm = counted
+    modeling_gguf_pytorch_utils.tqdm = _here_only(counted, bar)
     try:
         yield
     finally:

@@ -156,6 +156,13 @@ def test_the_packages_that_help_are_left_as_they_were(file: Path):
     assert (gguf.GGUFReader, gguf.get_tensor_name_map, loader.tqdm) == before
 
 
+def test_other_threads_get_the_packages_functions_as_they_were(file: Path):
+    with microtome.models.gguf._parsed_once(), ThreadPoolExecutor(1) as pool:
+        assert gguf.GGUFReader(str(file)) is gguf.GGUFReader(str(file))
+        elsewhere = [pool.submit(gguf.GGUFReader, str(file)).result() for _ in range(2)]
+        assert elsewhere[0] is not elsewhere[1]
+
+
 def test_two_conversions_at_once_leave_the_packages_as_they_were(llama: Model, file: Path, tmp_path: Path):
     before, other = (gguf.GGUFReader, gguf.get_tensor_name_map), tmp_path / "other.gguf"
     write_gguf(tiny("llama", seed=1), other)
