@@ -160,6 +160,10 @@ class Draft:
         with place_atomic(self.path / name) as temporary:
             yield temporary
 
+    def abandon(self) -> None:
+        """Remove all that this draft holds, where nothing of it is worth resuming: other work may then take its place."""
+        _empty(self.path)
+
     def finish(self, *, summary: Mapping[str, Any] | None = None) -> Artifact:
         """Hash the files, write the manifest, and open the result; temporary files and the draft mark go."""
         for stray in self.path.rglob("*.partial"):
@@ -211,13 +215,18 @@ class Workspace:
         return self.place(kind, name)
 
     def by_id(self, kind: str, id: str) -> Path:
-        """The folder of the artifact of this kind whose manifest has that id."""
+        """The folder of the artifact of this kind whose manifest has that id; damaged manifests are passed over, and named if it is not found."""
+        seen: list[str] = []
         for name in self.names(kind):
             folder = self.place(kind, name)
-            if read_manifest(folder).id == id:
-                return folder
+            try:
+                if read_manifest(folder).id == id:
+                    return folder
+                seen.append(name)
+            except ArtifactDamaged:
+                seen.append(f"{name} (its manifest is damaged)")
         do = "Put the artifact it was made from back into the workspace, or make it again."
-        raise ArtifactMissing(f"{self.path} holds no {kind} with the id {id}.", got=", ".join(self.names(kind)) or "none", wanted=id, do=do)
+        raise ArtifactMissing(f"{self.path} holds no {kind} with the id {id}.", got=", ".join(seen) or "none", wanted=id, do=do)
 
 
 def existing(path: str | Path, kind: str, *, config: Any, inputs: Mapping[str, str], format: int = 1) -> Artifact | None:

@@ -11,7 +11,7 @@ from microtome.cli.index import overview_table
 from microtome.cli.session import Common, Session
 from microtome.cli.words import size
 from microtome.config import canonical_json
-from microtome.errors import ArtifactMissing
+from microtome.errors import ArtifactDamaged, ArtifactMissing
 
 
 def show(
@@ -101,7 +101,14 @@ def _workspace(session: Session) -> None:
     for heading in ("kind", "name", "id", "size", "made from"):
         table.add_column(heading)
     rows: list[Mapping[str, object]] = []
-    manifests = {(kind, name): read_manifest(workspace.place(kind, name)) for kind in KINDS for name in workspace.names(kind)}
+    manifests: dict[tuple[str, str], Manifest] = {}
+    damaged: list[Mapping[str, object]] = []
+    for kind, name in ((kind, name) for kind in KINDS for name in workspace.names(kind)):
+        try:
+            manifests[kind, name] = read_manifest(workspace.place(kind, name))
+        except ArtifactDamaged as error:
+            damaged.append({"kind": kind, "name": name, **error.to_json()})
+            table.add_row(*(Text(plain(cell)) for cell in (kind, name, "damaged", "", f"{error.what} {error.do}")))
     names = {manifest.id: f"{FOLDERS[kind]}/{name}" for (kind, name), manifest in manifests.items()}
     for (kind, name), manifest in manifests.items():
         made_from = {role: names.get(id, id) for role, id in manifest.inputs.items()}
@@ -109,10 +116,10 @@ def _workspace(session: Session) -> None:
         rows.append(row)
         origins = ", ".join(f"{role} {origin}" for role, origin in made_from.items())
         table.add_row(*(Text(plain(cell)) for cell in (kind, name, manifest.id, size(_bytes(manifest)), origins)))
-    if not rows:
+    if not rows and not damaged:
         do = "Make the first with `microtome harvest demo --corpus wiki --site L15.resid_post`, or all of them with `microtome demo`."
         raise ArtifactMissing(f"there are no artifacts in {workspace.path}.", got="an empty workspace", wanted="at least one artifact", do=do)
-    session.result({"workspace": str(workspace.path), "artifacts": rows}, table)
+    session.result({"workspace": str(workspace.path), "artifacts": rows, "damaged": damaged}, table)
 
 
 def _bytes(manifest: Manifest) -> int:

@@ -91,6 +91,20 @@ def test_what_looks_like_markup_is_printed_as_it_stands(workspace: Path, tmp_pat
 
 
 @pytest.mark.usefixtures("made")
+def test_one_damaged_manifest_leaves_the_others_readable(workspace: Path, tmp_path: Path) -> None:
+    there = tmp_path / "workspace"
+    shutil.copytree(workspace, there)
+    for kind in ("corpora", "shards"):
+        shutil.copytree(there / kind / "notes", there / kind / "bad")
+        (there / kind / "bad" / "manifest.json").write_text('{"kind": "corp')
+    shown = call("show", "--workspace", str(there), "--json").json
+    assert [row["name"] for row in shown["artifacts"]] == ["notes"] * 4
+    assert [(row["kind"], row["name"], row["error"]) for row in shown["damaged"]] == [(k, "bad", "ArtifactDamaged") for k in ("corpus", "shards")]
+    assert "damaged" in call("show", "--workspace", str(there)).out
+    assert call("show", "notes", "--workspace", str(there), "--json").json["overview"]["name"] == "notes"
+
+
+@pytest.mark.usefixtures("made")
 def test_a_feature_outside_the_dictionary_is_named(workspace: Path) -> None:
     called = call("show", "notes", "48", "--workspace", str(workspace), "--json")
     assert called.code == 2
