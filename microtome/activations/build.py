@@ -22,11 +22,11 @@ import torch
 from safetensors.torch import save_file
 
 from microtome.activations.corpus import POSITION, ROLE_NAMES, SPECIAL, SPLITS, TEMPLATE, Corpus, CorpusConfig
-from microtome.activations.sources import Document, Unreadable, open_source
+from microtome.activations.sources import Document, Source, Unreadable, open_source
 from microtome.artifacts import Draft, existing
 from microtome.config import canonical_json
 from microtome.conversation import Conversation
-from microtome.errors import ChatNotRendered, ConfigError, NotEnoughTokens
+from microtome.errors import ChatNotRendered, ConfigError, MicrotomeError, NotEnoughTokens
 from microtome.models import Model, Tokenizer, TurnSpan, render
 from microtome.progress import Progress, Throttled
 
@@ -70,18 +70,11 @@ def build_corpus(model_or_tokenizer: Model | Tokenizer, config: CorpusConfig, *,
     if done is not None:
         return Corpus(done)
     with Draft.open(out, "corpus", config=config, inputs=inputs) as draft:
-        picked = _Picked(config)
-        report = Throttled(progress)
-        documents = _readable(source.documents(progress=progress), config, picked.skipped)
-        total = source.count()
-        while batch := list(islice(documents, _BATCH)):
-            picked.offer(batch, tokenizer)
-            report("tokenise", picked.seen, max(total or 0, picked.seen + 1), unit="documents", note=f"{picked.n_tokens:,} tokens")
-        report("tokenise", picked.seen, picked.seen, unit="documents", note=f"{picked.n_tokens:,} tokens")
-        if not picked.n_tokens:
-            reasons = ", ".join(f"{n} × {reason}" for reason, n in sorted(picked.skipped.items())) or "no documents at all"
-            do = "Check the source and its text_key."
-            raise NotEnoughTokens(f'the corpus "{config.source}" is empty.', got=reasons, wanted="at least one document with text", do=do)
+        try:
+            picked = _pick(source, tokenizer, config=config, progress=progress)
+        except MicrotomeError:
+            draft.abandon()  # so that the name is free for a corrected config
+            raise
         return Corpus(draft.finish(summary=write_corpus(draft, picked.in_order(), config=config, skipped=picked.skipped)))
 
 
@@ -223,6 +216,22 @@ class _Picked:
         if self._config.max_documents is None and self._config.max_tokens is None:
             return 0
         return _hash64("pick", self._config.seed, _text_of(document))
+
+
+def _pick(source: Source, tokenizer: Tokenizer, *, config: CorpusConfig, progress: Progress | None) -> _Picked:
+    picked = _Picked(config)
+    report = Throttled(progress)
+    documents = _readable(source.documents(progress=progress), config, picked.skipped)
+    total = source.count()
+    while batch := list(islice(documents, _BATCH)):
+        picked.offer(batch, tokenizer)
+        report("tokenise", picked.seen, max(total or 0, picked.seen + 1), unit="documents", note=f"{picked.n_tokens:,} tokens")
+    report("tokenise", picked.seen, picked.seen, unit="documents", note=f"{picked.n_tokens:,} tokens")
+    if not picked.n_tokens:
+        reasons = ", ".join(f"{n} × {reason}" for reason, n in sorted(picked.skipped.items())) or "no documents at all"
+        do = "Check the source and its text_key."
+        raise NotEnoughTokens(f'the corpus "{config.source}" is empty.', got=reasons, wanted="at least one document with text", do=do)
+    return picked
 
 
 def _readable(records: Iterable[Document | Unreadable], config: CorpusConfig, skipped: Counter[str]) -> Iterator[Document]:

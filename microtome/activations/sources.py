@@ -9,9 +9,10 @@ import json
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from io import BufferedIOBase
 from itertools import count as counting
 from pathlib import Path
-from typing import IO, Any, Protocol, final, runtime_checkable
+from typing import Any, Protocol, final, runtime_checkable
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -248,7 +249,7 @@ def _suffix(path: Path) -> str:
     return path.with_suffix("").suffix.lower() if path.suffix == ".gz" else path.suffix.lower()
 
 
-def _opened(path: Path) -> IO[bytes] | gzip.GzipFile:
+def _opened(path: Path) -> BufferedIOBase:
     if path.suffix != ".gz":
         return path.open("rb")
     try:
