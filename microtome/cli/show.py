@@ -2,7 +2,10 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated
 
+from cyclopts import Parameter
+from cyclopts.validators import Number
 from rich.text import Text
 
 from microtome.artifacts import FOLDERS, KINDS, MANIFEST, Artifact, Manifest, read_manifest
@@ -19,7 +22,7 @@ def show(
     feature: int | None = None,
     *,
     text: str | None = None,
-    limit: int = 12,
+    limit: Annotated[int, Parameter(validator=Number(gte=0))] = 12,
     common: Common = Common(),  # noqa: B008  frozen
 ) -> None:
     """Show a workspace, an artifact, an index or one feature.
@@ -103,7 +106,7 @@ def _workspace(session: Session) -> None:
     rows: list[Mapping[str, object]] = []
     manifests: dict[tuple[str, str], Manifest] = {}
     damaged: list[Mapping[str, object]] = []
-    for kind, name in ((kind, name) for kind in KINDS for name in workspace.names(kind)):
+    for kind, name in ((each, name) for each in KINDS for name in workspace.names(each)):
         try:
             manifests[kind, name] = read_manifest(workspace.place(kind, name))
         except ArtifactDamaged as error:

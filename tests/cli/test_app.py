@@ -120,6 +120,13 @@ def test_output_into_a_closed_pipe_ends_quietly() -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("limit", ["-1", "few"])
+def test_an_unfit_limit_is_refused(limit: str) -> None:
+    called = call("show", "--limit", limit)
+    assert called.code == 2
+    assert "CommandInvalid" in called.err
+
+
 def test_serve_needs_a_folder(tmp_path: Path) -> None:
     called = call("serve", str(tmp_path / "nothing"))
     assert called.code == 2
