@@ -15,15 +15,15 @@ class IndexConfig:
     values: Literal["float16", "float32"] = "float16"
     """How activations are stored; one that does not fit raises `ActivationsNotFinite`, one that rounds to 0 is left out."""
     top_examples: int = 32
-    """Strongest examples kept for each feature, one a document."""
+    """Most examples kept of the strongest firings of each feature, one a document, near-duplicates collapsed."""
     strata: int = 5
-    """Slices of equal count that a feature's firings are cut into."""
+    """Most slices of equal count that a feature's firings are cut into; equal activations stay together, so there can be fewer."""
     stratum_examples: int = 8
-    """Examples kept for each slice, drawn evenly by a seeded hash of their position."""
+    """Most examples kept for each slice, drawn by a seeded hash of their position, one a document; those at the top can be among them."""
     window_before: int = 24
-    """Tokens shown before the peak of an example."""
+    """Most tokens shown before the peak of an example; the document's borders cut it short."""
     window_after: int = 12
-    """Tokens shown after it."""
+    """Most tokens shown after it."""
     best_tokens: int = 12
     """Token ids listed for each feature, by total activation."""
     logits: int = 15

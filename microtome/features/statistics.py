@@ -84,10 +84,8 @@ def percentile(activations: Array, *, values: Array) -> Array:
         return found
     bits = f"u{values.dtype.itemsize}"  # positive floats are ordered as their bits, which are faster to compare and to sort
     held, asked = values.view(bits), activations[active].astype(values.dtype).view(bits)
-    if len(asked) <= _FEW:
-        weaker = np.array([np.count_nonzero(held < one) for one in asked])
-    else:
-        weaker = np.searchsorted(np.sort(held), asked)
+    few = len(asked) <= _FEW
+    weaker = np.array([np.count_nonzero(held < one) for one in asked]) if few else np.searchsorted(np.sort(held), asked)
     found[active] = weaker / len(values)
     return found
 
@@ -123,15 +121,12 @@ def breakdown_counts(firings: Firings, context: Context, *, totals: Totals) -> d
 
 
 def example_columns(firings: Firings, context: Context, *, config: IndexConfig) -> dict[str, Any]:
-    """Positions of the top examples and of the draw from each slice; a firing shown at the top is not drawn again."""
+    """Positions of the top examples and of the draw from each slice, over all firings: a slice that holds one has an example."""
     top = strongest(firings, context, limit=config.top_examples)
     cut = slices(firings.values, n=config.strata)
-    rest = np.ones(len(firings), dtype=bool)
-    rest[top.rows] = False
     where = slice_of(firings.values, cut.edges) if len(firings) else np.zeros(0, np.int64)
     draws = [
-        drawn(firings, context, rows=np.flatnonzero(rest & (where == i)), limit=config.stratum_examples, seed=config.seed)
-        for i in range(len(cut.counts))
+        drawn(firings, context, rows=np.flatnonzero(where == i), limit=config.stratum_examples, seed=config.seed) for i in range(len(cut.counts))
     ]
     return {
         "top_positions": firings.positions[top.rows].tolist(),
