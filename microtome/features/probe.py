@@ -7,7 +7,7 @@ import torch
 
 from microtome.errors import QueryInvalid, ShapeMismatch
 from microtome.features.arrays import Array
-from microtome.features.ranks import grouped, ranked
+from microtome.features.ranks import grouped, ranked, share_of_max
 from microtome.features.records import Search, SearchHit, TextTest
 from microtome.features.statistics import percentile
 from microtome.features.store import Store
@@ -54,7 +54,7 @@ def search(store: Store, model: Model, *, text: str, rank: str, limit: int) -> S
                 score=score,
                 max=strongest,
                 peak=peak,
-                share_of_max=strongest / known if known else 0.0,
+                share_of_max=float(share_of_max(activations[peak : peak + 1], known)[0]),
                 percentile=float(percentile(activations[peak : peak + 1], values=store.postings.values(feature))[0]),
                 density=float(numbers["density"][feature]),
                 activations=tuple(activations.tolist()),
@@ -77,7 +77,7 @@ def test(store: Store, model: Model, *, feature: int, text: str) -> TextTest:
         pieces=tuple(encoded.pieces),
         kept=tuple(encoded.kept),
         activations=tuple(activations.tolist()),
-        shares_of_max=tuple((activations / known if known else np.zeros_like(activations)).tolist()),
+        shares_of_max=tuple(share_of_max(activations, known).tolist()),
         percentiles=tuple(percentile(activations, values=store.postings.values(feature)).tolist()),
         max=float(activations[peak]),
         peak=peak,

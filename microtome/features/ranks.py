@@ -53,6 +53,12 @@ def grouped(ids: Array, values: Array, *, n_features: int) -> Grouped:
     return Grouped(features=ordered[firsts].astype(np.int64), starts=np.append(firsts, len(ids)), order=order, largest=largest)
 
 
+def share_of_max(activations: Array, largest: Array | float) -> Array:
+    """Activations over the features' maxima over the store; 1 where a feature fires that never does in the store, 0 where none fires."""
+    known = np.asarray(largest, dtype=np.float64)
+    return np.where(known > 0, activations / np.where(known > 0, known, 1.0), (np.asarray(activations) > 0).astype(np.float64))
+
+
 def ranked(store: Store, groups: Grouped, *, rank: str, limit: int, pin: int | None = None) -> Ranking:
     """Rank the features of some tokens.
 
@@ -64,8 +70,7 @@ def ranked(store: Store, groups: Grouped, *, rank: str, limit: int, pin: int | N
         raise QueryInvalid(f'there is no rank "{rank}".', got=rank, wanted=", ".join(RANKS), do=nearest(rank, RANKS))
     features, counts = groups.features, np.diff(groups.starts)
     largest = groups.largest.astype(np.float64)
-    known = store.rows.numbers["max"][features].astype(np.float64)
-    shares = np.where(known > 0, largest / np.where(known > 0, known, 1.0), 1.0)
+    shares = share_of_max(largest, store.rows.numbers["max"][features])
     rarity = np.log((1 + store.corpus.n_docs) / (1 + store.rows.numbers["documents"][features]))
     scores = {"max": largest, "share": shares, "count": counts.astype(np.float64), "specific": shares * rarity}[rank]
     order = np.argsort(-scores, kind="stable")
