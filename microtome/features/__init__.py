@@ -8,10 +8,10 @@ tokens), one row of statistics a feature, and a rule label with its exact F1 for
 from microtome.features.build import build_index
 from microtome.features.catalogue import Catalogue
 from microtome.features.config import IndexConfig
+from microtome.features.feature_card import Card
 from microtome.features.index import FeatureIndex
 from microtome.features.records import (
     Breakdown,
-    Card,
     DocumentFeature,
     DocumentList,
     DocumentRow,

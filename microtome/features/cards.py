@@ -9,10 +9,10 @@ from microtome.activations import SPLITS
 from microtome.errors import QueryInvalid, nearest
 from microtome.features.arrays import Array
 from microtome.features.examples import drawn, slice_of, strongest
+from microtome.features.feature_card import Card
 from microtome.features.postings import Firings
 from microtome.features.records import (
     Breakdown,
-    Card,
     Histogram,
     LogitEntry,
     Logits,

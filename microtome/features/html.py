@@ -1,11 +1,11 @@
-"""A card and an overview as self-contained HTML for a notebook: every text escaped, light and dark, no script, no request."""
+"""An overview, and what a card shares with it, as self-contained HTML for a notebook: every text escaped, light and dark, no script, no request."""
 
 from collections.abc import Sequence
 from html import escape
 
-from microtome.features.records import Card, Histogram, LogitEntry, Overview, TableRow, Window
+from microtome.features.records import Histogram, LogitEntry, Overview, TableRow, Window
 
-_STYLE = """<style>
+STYLE = """<style>
 .mt{font:13px/1.5 system-ui,sans-serif;color:#1b1f24;background:#fff;padding:12px;border-radius:8px;max-width:1000px;--hit:232,119,34}
 .mt h3{margin:0 0 2px;font-size:16px}.mt h4{margin:12px 0 2px;font-size:13px}.mt .dim{color:#66707c}
 .mt .win{font-family:ui-monospace,monospace;font-size:12px;white-space:pre-wrap;border-top:1px solid #8883;padding:3px 0}
@@ -13,35 +13,6 @@ _STYLE = """<style>
 .mt code{background:#8882;border-radius:3px;padding:0 3px;white-space:pre}.mt svg rect{fill:#3d7cc9}
 @media (prefers-color-scheme:dark){.mt{color:#dde3ea;background:#171b21}.mt .dim{color:#93a0ae}.mt svg rect{fill:#6aa5ec}}
 </style>"""
-
-
-def card_html(card: Card) -> str:
-    """A feature's card."""
-    numbers = card.statistics
-    facts = (
-        f"density {numbers.density:.3%} · {numbers.count:,} tokens in {numbers.documents:,} documents · "
-        f"max {numbers.max:.3g} · mean {numbers.mean:.3g} · token entropy {card.tokens.entropy:.2f} bits"
-    )
-    tokens = "".join(
-        f"<tr><td>{_code(stat.piece)}</td><td>{stat.share:.0%} of firings</td><td>P(fires | token) {stat.rate:.2f}</td></tr>"
-        for stat in card.tokens.tokens[:8]
-    )
-    near = "".join(f"<tr><td>{n.feature}</td><td>{escape(n.label)}</td><td>{n.cosine:.2f}</td></tr>" for n in card.neighbours[:8])
-    columns = [
-        f"<div><h4>activations</h4>{_bars(card.histogram)}</div>",
-        f"<div><h4>tokens</h4><table>{tokens}</table></div>",
-        f"<div><h4>raises</h4><table>{_logits(card.logits.top[:8])}</table></div>",
-        f"<div><h4>lowers</h4><table>{_logits(card.logits.bottom[:8])}</table></div>",
-        f"<div><h4>neighbours</h4><table>{near}</table></div>",
-    ]
-    parts = [f"<h4>strongest examples</h4>{_windows(card.top[:10], numbers.max)}"]
-    for stratum in card.strata[1:]:
-        title = f"{stratum.low:.3g} ≤ activation &lt; {stratum.high:.3g} ({stratum.count:,} firings)"
-        parts.append(f"<h4>{title}</h4>{_windows(stratum.examples[:3], numbers.max)}")
-    return (
-        f'{_STYLE}<div class="mt"><h3>feature {card.feature}: {escape(card.label.text)}</h3>'
-        f'<div class="dim">{facts}<br>{_rule(card)}</div><div class="cols">{"".join(columns)}</div>{"".join(parts)}</div>'
-    )
 
 
 def overview_html(overview: Overview) -> str:
@@ -55,29 +26,23 @@ def overview_html(overview: Overview) -> str:
     )
     rows = "".join(map(_row, overview.examples))
     return (
-        f'{_STYLE}<div class="mt"><h3>index {escape(overview.name)}: {counts["features"]:,} features</h3><div class="dim">{facts}</div>'
-        f'<div class="cols"><div><h4>density</h4>{_bars(overview.density)}</div><div><h4>F1 of rule labels</h4>{_bars(overview.f1)}</div></div>'
+        f'{STYLE}<div class="mt"><h3>index {escape(overview.name)}: {counts["features"]:,} features</h3><div class="dim">{facts}</div>'
+        f'<div class="cols"><div><h4>density</h4>{bars(overview.density)}</div><div><h4>F1 of rule labels</h4>{bars(overview.f1)}</div></div>'
         f"<h4>to begin with</h4><table>{rows}</table></div>"
     )
-
-
-def _rule(card: Card) -> str:
-    rule = card.rule
-    if rule.kind == "dead":
-        return "no rule: it never fires in this store"
-    test = "not tested on held-out documents" if rule.f1_test is None else f"test {rule.f1_test:.2f}, chance {rule.f1_null:.2f}"
-    return f"rule: {escape(rule.text)} · F1 {rule.f1:.2f} ({test})"
 
 
 def _row(row: TableRow) -> str:
     return f"<tr><td>{row.feature}</td><td>{escape(row.label)}</td><td>F1 {row.f1:.2f}</td><td>density {row.density:.3%}</td></tr>"
 
 
-def _logits(entries: Sequence[LogitEntry]) -> str:
-    return "".join(f"<tr><td>{_code(entry.piece)}</td><td>{entry.logit:+.2f}</td></tr>" for entry in entries)
+def logits(entries: Sequence[LogitEntry]) -> str:
+    """Rows of a table: each token with its logit."""
+    return "".join(f"<tr><td>{code(entry.piece)}</td><td>{entry.logit:+.2f}</td></tr>" for entry in entries)
 
 
-def _windows(windows: Sequence[Window], largest: float) -> str:
+def windows(windows: Sequence[Window], largest: float) -> str:
+    """Examples, one a line, shaded by activation over `largest`."""
     return "".join(f'<div class="win"><span class="dim">{escape(window.title)}</span> {_marked(window, largest)}</div>' for window in windows)
 
 
@@ -94,11 +59,12 @@ def _marked(window: Window, largest: float) -> str:
     return "".join(parts)
 
 
-def _code(piece: str) -> str:
+def code(piece: str) -> str:
+    """A token's piece, escaped."""
     return f"<code>{escape(piece.replace(chr(10), '⏎'))}</code>"
 
 
-def _bars(histogram: Histogram, *, width: int = 220, height: int = 50) -> str:
+def bars(histogram: Histogram, *, width: int = 220, height: int = 50) -> str:
     """The histogram as a small SVG."""
     if not histogram.counts or not max(histogram.counts):
         return '<span class="dim">nothing</span>'

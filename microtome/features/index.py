@@ -6,8 +6,9 @@ from typing import final
 
 from microtome.artifacts import Artifact, Workspace
 from microtome.features import cards, documents, probe, tables
+from microtome.features.feature_card import Card
 from microtome.features.html import overview_html
-from microtome.features.records import Card, DocumentList, DocumentView, Label, Overview, RuleLabel, Search, Table, TextTest, TokenView, Window
+from microtome.features.records import DocumentList, DocumentView, Label, Overview, RuleLabel, Search, Table, TextTest, TokenView, Window
 from microtome.features.store import Store
 from microtome.models import Model
 

@@ -211,39 +211,6 @@ class Note:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Card:
-    """Everything known about one feature."""
-
-    index: str
-    """Name of the index."""
-    feature: int
-    n_features: int
-    label: Label
-    """The person's label if there is one, else the rule's."""
-    rule: RuleLabel
-    statistics: Statistics
-    histogram: Histogram
-    """Activations where it fires, 64 logarithmic bins."""
-    offsets: Histogram
-    """Where in the document it fires, in tokens from the start."""
-    top: tuple[Window, ...]
-    """Strongest examples: one window a document, near-duplicates collapsed."""
-    strata: tuple[Stratum, ...]
-    """Strongest slice first."""
-    breakdowns: Mapping[str, tuple[Breakdown, ...]]
-    """By `role`, `corpus_label` and `split`; the densest part first."""
-    tokens: TokenProfile
-    logits: Logits
-    neighbours: tuple[Neighbour, ...]
-    notes: tuple[Note, ...] = ()
-
-    def _repr_html_(self) -> str:
-        from microtome.features.html import card_html
-
-        return card_html(self)
-
-
-@dataclass(frozen=True, kw_only=True)
 class TableRow:
     """One line of the feature table. Its number columns are the names that filters and sorts take (`TABLE_COLUMNS`)."""
 
@@ -440,7 +407,7 @@ class SearchHit:
     peak: int
     """Index of that token."""
     share_of_max: float
-    """Largest activation over the feature's maximum over the store; above 1 the store's examples were too narrow."""
+    """Largest activation over the feature's maximum over the store; above 1 the store's examples were too narrow, 1 if it never fires there."""
     percentile: float
     """Share of the feature's firings in the store that are weaker than the largest one here."""
     density: float
@@ -475,7 +442,7 @@ class TextTest:
     """False where the token would take no part in the store's statistics (attention sinks at the start of a context)."""
     activations: tuple[float, ...]
     shares_of_max: tuple[float, ...]
-    """Each activation over the feature's maximum over the store (0 for a dead feature)."""
+    """Each activation over the feature's maximum over the store; for a feature that never fires there 1 where it fires."""
     percentiles: tuple[float, ...]
     """Share of the feature's firings in the store that are weaker (0 where it does not fire)."""
     max: float

@@ -2,7 +2,9 @@
 
 import json
 import re
+from graphlib import TopologicalSorter
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -175,6 +177,12 @@ def test_what_is_not_there_is_named(index: FeatureIndex, made: Made) -> None:
         index.search(made.model, "")
     with pytest.raises(ShapeMismatch, match="another model"):
         index.search(tiny("gpt2"), "hello")
+
+
+def test_no_file_of_the_room_imports_in_a_circle() -> None:
+    room = Path(__import__("microtome.features").features.__file__).parent
+    graph = {file.stem: set(re.findall(r"^\s*from microtome\.features\.(\w+) import", file.read_text(), re.M)) for file in room.glob("*.py")}
+    TopologicalSorter(graph).prepare()
 
 
 class _Outline(HTMLParser):
