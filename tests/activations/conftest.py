@@ -35,7 +35,8 @@ def build(tmp_path: Path, model: Model) -> Build:
     made: list[Corpus] = []
 
     def make(source: Path | str, **fields: Any) -> Corpus:
-        config = CorpusConfig(source=str(source), **{"context_length": 64, **fields})
+        settings: dict[str, Any] = {"context_length": 64, **fields}
+        config = CorpusConfig(source=str(source), **settings)
         made.append(build_corpus(model, config, out=tmp_path / f"corpus-{len(made)}"))
         return made[-1]
 
