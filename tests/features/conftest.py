@@ -1,4 +1,10 @@
-"""One small store for the tests of this room."""
+"""One small store for the tests of this room, and a folder that can be locked."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Generator
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -30,3 +36,17 @@ def dense(made: Made) -> npt.NDArray[np.float32]:
         full = torch.zeros(end - start, D_DICT).scatter_(1, codes.indices.long(), codes.values)
         found[start:end] = (full * block.keep[:, None]).half().float().clamp(min=0).numpy()
     return found
+
+
+@pytest.fixture
+def locked_folder() -> Generator[Path]:
+    """A folder outside of pytest's own (which others may not enter) for `tests.features.locked.lock`."""
+    root, folder = os.geteuid() == 0, Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    try:
+        yield folder
+    finally:
+        if root:
+            os.seteuid(0)
+        folder.chmod(0o755)
+        shutil.rmtree(folder)

@@ -1,13 +1,9 @@
 """Labels and notes: searched, replaced, kept apart by index, safe under two processes."""
 
-import os
-import shutil
 import sqlite3
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,6 +12,7 @@ import pytest
 
 from microtome.errors import ArtifactDamaged, ArtifactForeign, DiskFull, QueryInvalid, WorkspaceBusy, WorkspaceReadOnly
 from microtome.features import Catalogue, Label
+from tests.features.locked import lock
 
 RULES = [
     Label(feature=0, text='the token " France"', origin="rule", f1=0.9),
@@ -139,31 +136,12 @@ def test_a_full_disk_is_named(catalogue: Catalogue, monkeypatch: pytest.MonkeyPa
     assert catalogue.notes("one", 0) == ()
 
 
-@pytest.fixture
-def locked_folder() -> Generator[Path]:
-    """A folder that this process may read but not write, also when it runs as root."""
-    root, folder = os.geteuid() == 0, Path(tempfile.mkdtemp())
-    try:
-        yield folder
-    finally:
-        if root:
-            os.seteuid(0)
-        folder.chmod(0o700)
-        shutil.rmtree(folder)
-
-
-def _lock(folder: Path) -> None:
-    folder.chmod(0o555)
-    if os.geteuid() == 0:
-        os.seteuid(65534)
-
-
 def test_a_workspace_that_cannot_be_written_is_read(locked_folder: Path) -> None:
     path = locked_folder / "catalogue.sqlite"
     made = Catalogue(path)
     made.add_rules("one", RULES, name="one")
     made.set_label("one", 2, text="a dead parrot")
-    _lock(locked_folder)
+    lock(locked_folder)
     found = Catalogue(path)
     assert found.is_read_only
     assert found.search("one", "parrot") == [2]
@@ -177,7 +155,7 @@ def test_a_workspace_that_cannot_be_written_is_read(locked_folder: Path) -> None
 
 
 def test_a_workspace_without_a_catalogue_that_cannot_be_written_is_searched(locked_folder: Path) -> None:
-    _lock(locked_folder)
+    lock(locked_folder)
     found = Catalogue(locked_folder / "catalogue.sqlite")
     found.add_rules("one", RULES, name="one")
     assert sorted(found.search("one", "fr")) == [0, 1]
@@ -191,7 +169,7 @@ def test_a_copy_in_memory_holds_what_the_log_holds(locked_folder: Path) -> None:
     made.add_rules("one", RULES, name="one")
     assert path.with_name("catalogue.sqlite-wal").stat().st_size > 0
     path.with_name("catalogue.sqlite-shm").chmod(0)
-    _lock(locked_folder)
+    lock(locked_folder)
     found = Catalogue(path)
     assert sorted(found.search("one", "fr")) == [0, 1]
     keeper.close()

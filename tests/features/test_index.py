@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from graphlib import TopologicalSorter
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,9 +13,10 @@ import pytest
 import torch
 
 from microtome.config import canonical_json
-from microtome.errors import DocumentNotFound, FeatureNotFound, QueryInvalid, ShapeMismatch
+from microtome.errors import DocumentNotFound, FeatureNotFound, QueryInvalid, ShapeMismatch, WorkspaceReadOnly
 from microtome.features import FeatureIndex
 from microtome.models import tiny
+from tests.features.locked import lock
 from tests.features.small_store import D_DICT, SITE, Made, random_sae
 
 
@@ -177,6 +179,18 @@ def test_what_is_not_there_is_named(index: FeatureIndex, made: Made) -> None:
         index.search(made.model, "")
     with pytest.raises(ShapeMismatch, match="another model"):
         index.search(tiny("gpt2"), "hello")
+
+
+@pytest.mark.usefixtures("index")
+def test_an_index_opens_in_a_workspace_that_cannot_be_written(made: Made, locked_folder: Path) -> None:
+    shutil.copytree(made.workspace.path, locked_folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("catalogue.sqlite*"))
+    lock(locked_folder)
+    index = FeatureIndex.open(locked_folder / "indexes" / "small", locked_folder)
+    found = index.table(search="token", limit=1)
+    assert "token" in found.rows[0].label
+    assert index.card(found.rows[0].feature).notes == ()
+    with pytest.raises(WorkspaceReadOnly, match="cannot be written"):
+        index.set_label(0, text="mine")
 
 
 def test_no_file_of_the_room_imports_in_a_circle() -> None:
