@@ -48,7 +48,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         corpus = build_corpus(model, CorpusConfig(source="wiki", max_tokens=4_000 if quick else TOKENS), out=Path(folder) / "corpus")
         config = HarvestConfig(sites=(SITE,))
-        plain, batches = cut(model, layers=16), batches_of(corpus, batch_tokens=config.batch_tokens)
+        plain, batches = cut(model, layers=16), batches_of(corpus, batch_tokens=config.forward_tokens(model.device))
         shards = harvest(model, corpus, config=config, out=Path(folder) / "first")
         equal = same_rows(shards, plain, batches=batches, n_tokens=corpus.n_tokens)
         ours: list[float] = []

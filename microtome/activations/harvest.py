@@ -37,8 +37,8 @@ class HarvestConfig:
     """Storage type: bfloat16, float16 or float32. A value that does not fit stops the harvest."""
     compute: Literal["model", "bfloat16"] = "model"
     """`bfloat16` runs matrix products under autocast: faster where the processor has such units, less exact everywhere."""
-    batch_tokens: int = 2048
-    """Tokens a forward, padding included."""
+    batch_tokens: int | None = None
+    """Tokens a forward, padding included; None takes what suits the device, see `forward_tokens`."""
     shard_tokens: int = 65_536
     """A shard ends with the first document that brings it to this many tokens; what a kill can lose."""
 
@@ -48,8 +48,15 @@ class HarvestConfig:
             raise ConfigError("HarvestConfig.sites has an unfit value.", got=got, wanted="one or more distinct sites", do="Correct it.")
         pick_dtype(self.dtype)
         for name in ("batch_tokens", "shard_tokens"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"HarvestConfig.{name} has an unfit value.", got=getattr(self, name), wanted="1 or more", do="Correct it.")
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"HarvestConfig.{name} has an unfit value.", got=value, wanted="1 or more", do="Correct it.")
+
+    def forward_tokens(self, device: torch.device) -> int:
+        """`batch_tokens`, or by default 512 on a CPU, where a forward's intermediates then stay in the cache, and 16,384 on a GPU."""
+        if self.batch_tokens is not None:
+            return self.batch_tokens
+        return 512 if device.type == "cpu" else 16_384
 
 
 def harvest(model: Model, corpus: Corpus, *, config: HarvestConfig, out: str | Path, progress: Progress | None = None) -> Shards:
@@ -105,7 +112,7 @@ def _shard(model: Model, corpus: Corpus, *, config: HarvestConfig, span: tuple[i
     stored = {site: torch.empty(end - start, model.width(site), dtype=dtype) for site in config.sites}
     norms = {site: torch.empty(end - start) for site in config.sites}
     done = start
-    for contexts in context_batches(corpus, span=span, batch_tokens=config.batch_tokens):
+    for contexts in context_batches(corpus, span=span, batch_tokens=config.forward_tokens(model.device)):
         starts, ends = corpus.context_start[contexts], corpus.context_start[contexts + 1]
         values = _capture(model, corpus, config=config, starts=starts, ends=ends)
         for site, padded in values.items():
