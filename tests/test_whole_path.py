@@ -108,12 +108,16 @@ def test_labels_beat_chance_and_shuffled_firings_would_not(index: FeatureIndex) 
 
 
 def test_a_typed_text_finds_features_that_fire_on_such_text(index: FeatureIndex, model: Model) -> None:
-    """The features that rank highest for a text about mathematics fire more often in the corpus' Mathematics documents than elsewhere."""
-    found = index.search(model, "A prime number is a natural number with no divisors other than one and itself.", rank="specific", limit=10)
-    lifts = [
-        next((part.lift for part in index.card(hit.feature).breakdowns["corpus_label"] if part.name == "Mathematics"), 0.0) for hit in found.hits
-    ]
-    assert np.median(lifts) > 1.5
+    """Features that rank highest for a text about a place fire more in the corpus' Geography documents than elsewhere; any features do not."""
+    text = "The city is the capital of the province and lies on the river in the north of the country."
+    found = [hit.feature for hit in index.search(model, text, rank="specific", limit=15).hits]
+
+    def median_lift(features: list[int]) -> float:
+        parts = [index.card(feature).breakdowns["corpus_label"] for feature in features]
+        return float(np.median([next((part.lift for part in each if part.name == "Geography"), 0.0) for each in parts]))
+
+    assert median_lift(found) > 1.4
+    assert median_lift(list(range(0, FEATURES, 17))) < 1.2
 
 
 def test_the_report_stands_alone(demo: Path) -> None:
