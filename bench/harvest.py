@@ -27,8 +27,8 @@ from microtome.models import Model, Site, load
 
 SITE = Site("resid_post", 15)
 THREADS = 2
-TOKENS = 25_000
-ROUNDS = 5
+TOKENS = 12_000
+ROUNDS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
