@@ -20,7 +20,7 @@ MODEL, CORPUS, SITE, NAME = "demo", "wiki", "L15.resid_post", "wiki"
 class Scale:
     """How much of it."""
 
-    tokens: int = 505_000
+    tokens: int = 510_000
     """Tokens of the corpus."""
     features: int = 4608
     """Features of the dictionary."""
