@@ -261,6 +261,24 @@ interface TextTest {
   readonly above_store: boolean;
 }
 
+interface Card {
+  readonly index: string;
+  readonly feature: number;
+  readonly n_features: number;
+  readonly label: Label;
+  readonly rule: RuleLabel;
+  readonly statistics: Statistics;
+  readonly histogram: Histogram;
+  readonly offsets: Histogram;
+  readonly top: readonly (ExampleWindow)[];
+  readonly strata: readonly (Stratum)[];
+  readonly breakdowns: Record<string, readonly (Breakdown)[]>;
+  readonly tokens: TokenProfile;
+  readonly logits: Logits;
+  readonly neighbours: readonly (Neighbour)[];
+  readonly notes: readonly (Note)[];
+}
+
 interface ModelState {
   readonly ref: string;
   readonly state: string;

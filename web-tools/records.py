@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from microtome.features import records
+from microtome.features import Card, records
 from microtome.web.model_desk import ModelState
 
 OUT = Path(__file__).parent / "records.d.ts"
@@ -22,7 +22,7 @@ _PLAIN: Mapping[Any, str] = {str: "string", int: "number", float: "number", bool
 def declarations() -> str:
     """One interface a record."""
     shapes = [shape for shape in vars(records).values() if dataclasses.is_dataclass(shape) and isinstance(shape, type)]
-    blocks = [_interface(shape) for shape in [*shapes, ModelState]]
+    blocks = [_interface(shape) for shape in [*shapes, Card, ModelState]]
     return "// Written by web-tools/records.py from microtome/features/records.py; do not edit.\n\n" + "\n".join(blocks)
 
 
