@@ -85,7 +85,8 @@ def test_what_looks_like_markup_is_printed_as_it_stands(workspace: Path, tmp_pat
     shutil.copytree(workspace, odd)
     (odd / "indexes" / "notes").rename(odd / "indexes" / "[bold] :x:")
     there = ("--workspace", str(odd))
-    assert "b] [/b] :ship:" in call("show", *there).out.replace("\n", "")
+    unwrapped = "".join(call("show", *there).out.split())  # the line is broken where the path's length has it
+    assert "b][/b]:ship:" in unwrapped
     assert "index [bold] :x:" in call("show", "[bold] :x:", *there).out
     assert "index [bold] :x:" in call("show", str(odd / "indexes" / "[bold] :x:"), *there).out
 
