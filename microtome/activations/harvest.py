@@ -1,16 +1,17 @@
 """Harvest: model × corpus × sites → shards.
 
 Contexts of a shard are sorted by length and run in batches of like length, so that next to nothing is padding; the forward ends after the
-last wanted site and computes no logits. Which contexts share a batch depends on the corpus and the config alone, so an interrupted harvest,
-run again, writes the same bytes. A finished shard is never redone.
+last wanted site and computes no logits. On a CPU every core runs forwards of its own: cores that share one forward wait for each other at every
+product, and that costs a quarter of their time. Which contexts share a batch depends on the corpus and the config alone, so an interrupted
+harvest, run again, writes the same bytes, and on a CPU as many cores as there are write them too. A finished shard is never redone.
 """
 
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -35,8 +36,6 @@ class HarvestConfig:
     sites: tuple[Site, ...]
     dtype: str = "bfloat16"
     """Storage type: bfloat16, float16 or float32. A value that does not fit stops the harvest."""
-    compute: Literal["model", "bfloat16"] = "model"
-    """`bfloat16` runs matrix products under autocast: faster where the processor has such units, less exact everywhere."""
     batch_tokens: int | None = None
     """Tokens a forward, padding included; None takes what suits the device, see `forward_tokens`."""
     shard_tokens: int = 65_536
@@ -75,10 +74,10 @@ def harvest(model: Model, corpus: Corpus, *, config: HarvestConfig, out: str | P
     report = Throttled(progress)
     with Draft.open(out, "shards", config=config, inputs=inputs) as draft:
         ranges = shard_ranges(corpus, config.shard_tokens)
-        with _Writer(draft) as writer:
+        with _Writer(draft) as writer, _workers(model.device) as run_all:
             for number, (start, end) in enumerate(ranges):
                 if not draft.has(shard_name(number)):
-                    writer.put(shard_name(number), _shard(model, corpus, config=config, span=(start, end), report=report))
+                    writer.put(shard_name(number), _shard(model, corpus, config=config, span=(start, end), run_all=run_all, report=report))
                 report("harvest", end, corpus.n_tokens, unit="tokens")
         return Shards(draft.finish(summary=_summary(draft, model, config=config, ranges=ranges)))
 
@@ -106,20 +105,48 @@ def context_batches(corpus: Corpus, *, span: tuple[int, int], batch_tokens: int)
         at += count
 
 
-def _shard(model: Model, corpus: Corpus, *, config: HarvestConfig, span: tuple[int, int], report: Throttled) -> dict[str, Tensor]:
+RunAll = Callable[[Callable[[npt.NDArray[np.int64]], int], Iterable[npt.NDArray[np.int64]]], Iterator[int]]
+"""Applies a function to many arguments; the results come in the order in which they are ready."""
+
+
+@contextmanager
+def _workers(device: torch.device) -> Generator[RunAll]:
+    """On a CPU, as many threads as torch would use, each with torch confined to itself; elsewhere the calling thread."""
+    cores = torch.get_num_threads()
+    if device.type != "cpu" or cores == 1:
+        yield map
+        return
+    pool = ThreadPoolExecutor(cores, thread_name_prefix="harvest", initializer=torch.set_num_threads, initargs=(1,))
+
+    def run_all(call: Callable[[npt.NDArray[np.int64]], int], arguments: Iterable[npt.NDArray[np.int64]]) -> Iterator[int]:
+        return (future.result() for future in as_completed([pool.submit(call, each) for each in arguments]))
+
+    try:
+        yield run_all
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+        torch.set_num_threads(cores)  # a worker's own number becomes that of threads begun later
+
+
+def _shard(model: Model, corpus: Corpus, *, config: HarvestConfig, span: tuple[int, int], run_all: RunAll, report: Throttled) -> dict[str, Tensor]:
     start, end = span
     dtype = pick_dtype(config.dtype)
     stored = {site: torch.empty(end - start, model.width(site), dtype=dtype) for site in config.sites}
     norms = {site: torch.empty(end - start) for site in config.sites}
-    done = start
-    for contexts in context_batches(corpus, span=span, batch_tokens=config.forward_tokens(model.device)):
+
+    def store(contexts: npt.NDArray[np.int64]) -> int:
+        """Run one batch and put its rows in their places; how many."""
         starts, ends = corpus.context_start[contexts], corpus.context_start[contexts + 1]
         values = _capture(model, corpus, config=config, starts=starts, ends=ends)
         for site, padded in values.items():
             for row, (low, high) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
                 stored[site][low - start : high - start] = padded[row, : high - low]
                 norms[site][low - start : high - start] = torch.linalg.vector_norm(padded[row, : high - low], dim=-1, dtype=torch.float32)
-        done += int((ends - starts).sum())
+        return int((ends - starts).sum())
+
+    done = start
+    for rows in run_all(store, context_batches(corpus, span=span, batch_tokens=config.forward_tokens(model.device))):
+        done += rows
         report("harvest", done, corpus.n_tokens, unit="tokens")
     for site in config.sites:
         _check_finite(model, stored[site], norms[site], site=site, corpus=corpus, config=config, start=start)
@@ -138,8 +165,7 @@ def _capture(
     for row, (low, high) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
         tokens[row, : high - low] = torch.from_numpy(corpus.tokens[low:high])
         mask[row, : high - low] = True
-    low_precision = config.compute == "bfloat16"
-    with torch.inference_mode(), torch.autocast(model.device.type, torch.bfloat16) if low_precision else nullcontext():
+    with torch.inference_mode():
         captured = model.capture(tokens, config.sites, mask=mask)
     return {site: x.cpu() for site, x in captured.items()}
 

@@ -209,6 +209,21 @@ def test_two_processes_on_one_artifact(tmp_path: Path, model: Model, corpus: Cor
         harvest(model, corpus, config=CONFIG, out=tmp_path / "shards")
 
 
+def test_the_number_of_cores_changes_no_byte(tmp_path: Path, model: Model, corpus: Corpus) -> None:
+    before = torch.get_num_threads()
+    try:
+        for cores in (1, 3):
+            torch.set_num_threads(cores)
+            harvest(model, corpus, config=CONFIG, out=tmp_path / str(cores))
+            assert torch.get_num_threads() == cores
+    finally:
+        torch.set_num_threads(before)
+    first, second = (_hashes(tmp_path / str(cores)) for cores in (1, 3))
+    for each in (first, second):
+        del each["manifest.json"]  # holds when it was made
+    assert first == second
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_broken_activations_are_named(tmp_path: Path, corpus: Corpus, value: float) -> None:
     """One embedding row is poisoned: the first token that carries it is reported."""
