@@ -1,9 +1,21 @@
 // The dictionary's held-out figures, each beside its controls: a random dictionary and the mean.
+import { HistogramChart } from "./charts.js";
 import { html } from "../lib/dom.js";
 import { count, num } from "../lib/format.js";
 
 /** Anything in the quality record that is a `Result`. @param {any} value */
 const isResult = (value) => value !== null && typeof value === "object" && typeof value.value === "number" && "baselines" in value;
+
+/** How often features fire on held-out tokens, beside the random control in the same bins. @param {{ quality: Record<string, any> }} props */
+function Densities({ quality }) {
+  const random = (quality.control_densities ?? []).find((/** @type {any} */ control) => control.name === "random");
+  if (!random) return null;
+  const edges = quality.density_edges.map((/** @type {number} */ edge) => 10 ** edge);
+  const sides = [["this dictionary", quality.density_counts, quality.never_active], ["random control", random.counts, random.never_active]];
+  return html`<div>${sides.map(([name, counts, never]) => html`<div>
+    <p class="note">${name}: ${count(never)} features never fire here</p>
+    <${HistogramChart} histogram=${{ edges, counts, unit: "density", log: true }} what="features" height=${72} /></div>`)}</div>`;
+}
 
 /** @param {{ quality: Record<string, any>, quantised: string }} props */
 export function QualityPanel({ quality, quantised }) {
@@ -20,6 +32,7 @@ export function QualityPanel({ quality, quantised }) {
         ${controls.map((name) => html`<td class="quiet">${name in result.baselines ? num(result.baselines[name]) : ""}</td>`)}</tr>`)}</tbody>
     </table>
     ${quality.ce_undefined && html`<p class="note">Cross-entropy recovered is not defined: ${quality.ce_undefined}.</p>`}
-    <p class="note">95 % intervals by resampling documents${results[0][1].n ? `; n ${count(results[0][1].n)}` : ""}.${quantised && ` Measured on the ${quantised} model.`}</p>
+    <${Densities} quality=${quality} />
+    <p class="note">95 % intervals: ${results.map(([key, result]) => `${result.name || key}, n ${count(result.n)}`).join("; ")}.${quantised && ` Measured on the ${quantised} model.`}</p>
   </section>`;
 }
