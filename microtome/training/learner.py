@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from microtome.dictionaries.kernels import Product, Weights, revive, step
+from microtome.dictionaries.kernels import Product, Proposer, Weights, revive, step
 from microtome.shapes import Bool, Float, Int, Tensor
 from microtome.training.config import TrainConfig
 from microtome.training.start import Start
@@ -45,7 +45,7 @@ class Learner:
         self.weights = Weights(*(parameter.data for parameter in self._parameters))
         self._adam = torch.optim.Adam(self._parameters, lr=peak_lr, fused=True)
         self._state = _begin(self._adam, self._parameters)
-        self._shadow = self.weights.W_enc.bfloat16() if product == "bfloat16" else None
+        self._proposer = Proposer(self.weights.W_enc, product)
         self._idle = torch.zeros(config.d_dict, dtype=torch.int64, device=self.weights.b_enc.device)
         """Tokens since each feature was last active."""
 
@@ -53,7 +53,7 @@ class Learner:
     def step(self, z: Float[Tensor, "n d_in"]) -> Outcome:
         """Learn from one batch in scaled units."""
         weights, config = self.weights, self._config
-        found = step(z, weights, k=config.k, proposer=weights.W_enc if self._shadow is None else self._shadow)
+        found = step(z, weights, k=config.k, proposer=self._proposer)
         dead = (self._idle >= config.dead_after_tokens).nonzero().flatten()
         aux_loss = self._revive(z, found.error, gradients=found.gradients, dead=dead)
         rate = learning_rate(self.done, steps=self.steps, peak=self.peak_lr, config=config)
@@ -81,8 +81,7 @@ class Learner:
         for name, tensor in self._tensors().items():
             tensor.copy_(state[name])
         self.done = int(state["done"])
-        if self._shadow is not None:
-            self._shadow.copy_(self.weights.W_enc)
+        self._proposer.refresh(self.weights.W_enc)
 
     def _tensors(self) -> dict[str, Tensor]:
         named = {"idle": self._idle, **self.weights._asdict()}
@@ -111,8 +110,7 @@ class Learner:
             group["lr"] = rate
         self._adam.step()
         W_dec.div_(torch.linalg.vector_norm(W_dec, dim=1, keepdim=True))
-        if self._shadow is not None:
-            self._shadow.copy_(self.weights.W_enc)
+        self._proposer.refresh(self.weights.W_enc)
 
 
 def _begin(adam: torch.optim.Adam, parameters: list[torch.nn.Parameter]) -> list[dict[str, Tensor]]:

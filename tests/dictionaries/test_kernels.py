@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from microtome.dictionaries.kernels import reference, sparse
+from microtome.dictionaries.kernels import Proposer, reference, sparse
 from microtome.dictionaries.kernels.topk import top_k
 from microtome.dictionaries.kernels.weights import Weights
 
@@ -35,7 +35,7 @@ def test_step_equals_autograd_of_the_dense_formula(shape: tuple[int, int, int, i
     loss = reference.loss(z, dense, k=k)
     loss.backward()
 
-    fast = sparse.step(z, weights, k=k, proposer=weights.W_enc)
+    fast = sparse.step(z, weights, k=k, proposer=Proposer(weights.W_enc, "float32"))
 
     torch.testing.assert_close(fast.loss, loss.detach(), rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(torch.zeros(n, d_dict).scatter(1, fast.indices, fast.values), codes.detach(), rtol=1e-5, atol=1e-5)
@@ -47,7 +47,7 @@ def test_step_equals_autograd_of_the_dense_formula(shape: tuple[int, int, int, i
 
 def test_with_a_bf16_product_values_and_gradients_stay_exact_for_the_features_chosen() -> None:
     z, weights = rows_of(64, 48), weights_of(48, 256)
-    fast = sparse.step(z, weights, k=8, proposer=weights.W_enc.bfloat16())
+    fast = sparse.step(z, weights, k=8, proposer=Proposer(weights.W_enc, "bfloat16"))
     dense = require_gradients(weights)
     pre = (z - dense.b_dec) @ dense.W_enc.T + dense.b_enc
     chosen = torch.zeros_like(pre, dtype=torch.bool).scatter(1, fast.indices, True)
@@ -65,7 +65,7 @@ def test_revival_equals_autograd_of_the_dense_formula(dead: int, k_aux: int) -> 
     z, weights = rows_of(40, 16), weights_of(16, 64)
     dead_features = torch.randperm(64, generator=torch.Generator().manual_seed(1))[:dead].sort().values
     dense = require_gradients(weights)
-    error = sparse.step(z, weights, k=4, proposer=weights.W_enc).error
+    error = sparse.step(z, weights, k=4, proposer=Proposer(weights.W_enc, "float32")).error
     loss = reference.revival_loss(z, -error, dense, dead=dead_features, k_aux=k_aux)
     loss.backward()
 

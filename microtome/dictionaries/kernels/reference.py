@@ -15,6 +15,13 @@ Revival of dead features (after AuxK of Gao et al. 2024, appendix A.2; the resid
 
 `pre_aux` has no bias and `a_aux` is not rectified. A feature is dead because its pre-activations are low; behind a relu its gradient would be
 exactly 0, and a low bias would make it explain a constant. (Training sets the bias of a dead feature to 0; nothing else would ever raise it.)
+The pieces: `pre` [n, d_dict] is x W_enc^T + b_enc with x = z - b_dec; a choice is a mask over it; `dense` [n, d_dict] holds a value at every chosen
+pair and 0 elsewhere.
+
+    decode       = dense table
+    row_dots     = (rows table^T) at the chosen pairs
+    feature_sums = dense^T rows
+
 Everything is differentiable by autograd, which gives the gradients that the fast kernels must reproduce.
 """
 
@@ -28,6 +35,18 @@ def keep_largest(pre: Float[Tensor, "n m"], k: int) -> Bool[Tensor, "n m"]:
     """True at the k largest values of each row."""
     kept = torch.zeros_like(pre, dtype=torch.bool)
     return kept.scatter(1, pre.topk(min(k, pre.shape[1]), dim=1).indices, True)
+
+
+def keep_above(pre: Float[Tensor, "n d_dict"], bound: Float[Tensor, "d_dict"]) -> Bool[Tensor, "n d_dict"]:
+    """True where a pre-activation is above its feature's bound."""
+    return pre > bound
+
+
+def keep_batch_largest(pre: Float[Tensor, "n d_dict"], k: int) -> Bool[Tensor, "n d_dict"]:
+    """True at the n k largest values of the whole batch, as far as they are positive."""
+    kept = torch.zeros(pre.numel(), dtype=torch.bool, device=pre.device)
+    kept[pre.flatten().topk(min(len(pre) * k, pre.numel())).indices] = True
+    return kept.view_as(pre) & (pre > 0)
 
 
 def encode(z: Float[Tensor, "n d_in"], weights: Weights, *, k: int) -> Float[Tensor, "n d_dict"]:

@@ -1,0 +1,87 @@
+"""The kernels that training is made of, sent to the backend of the tensors' device here and nowhere else.
+
+With rows x [n, d_in] (centred, in scaled units) and pre = x W_enc^T + b_enc, three of them choose (row, feature) pairs, and three compute with them;
+the work of the latter is proportional to the number of pairs. `reference` has each in dense torch.
+"""
+
+import torch
+
+from microtome.dictionaries.kernels import torch_ops
+from microtome.dictionaries.kernels.pairs import BatchChosen, Chosen, Pairs
+from microtome.dictionaries.kernels.proposer import Proposer
+from microtome.shapes import Float, Tensor
+
+_SAMPLE = 64
+"""Rows that a first guess of a batch's threshold is taken from."""
+
+
+def top_k_pairs(
+    centred: Float[Tensor, "n d_in"],
+    W_enc: Float[Tensor, "d_dict d_in"],
+    b_enc: Float[Tensor, "d_dict"],
+    *,
+    k: int,
+    proposer: Proposer,
+    absolute: bool = False,
+) -> Chosen:
+    """The k largest pre-activations of every row (by size where `absolute`; they keep their sign): exactly min(k, d_dict) pairs a row."""
+    return torch_ops.top_k_pairs(centred, W_enc, b_enc, k=k, proposer=proposer, absolute=absolute)
+
+
+def pairs_above(
+    centred: Float[Tensor, "n d_in"],
+    W_enc: Float[Tensor, "d_dict d_in"],
+    b_enc: Float[Tensor, "d_dict"],
+    *,
+    bound: Float[Tensor, "d_dict"],
+    proposer: Proposer,
+) -> Chosen:
+    """Every pair whose pre-activation is above its feature's bound (or not a number, so that the loss shows it); rows may have none."""
+    return torch_ops.pairs_above(centred, W_enc, b_enc, bound=bound, proposer=proposer)
+
+
+def batch_top_k(
+    centred: Float[Tensor, "n d_in"],
+    W_enc: Float[Tensor, "d_dict d_in"],
+    b_enc: Float[Tensor, "d_dict"],
+    *,
+    k: int,
+    proposer: Proposer,
+    guess: float,
+) -> BatchChosen:
+    """The n k largest positive pre-activations of the whole batch (all positive ones where there are fewer).
+
+    `guess`, the threshold of the batch before (0: none), only saves time: pairs above somewhat less are counted, and it falls until enough are found.
+    """
+    wanted = min(k, len(W_enc)) * len(centred)
+    low = 0.8 * (guess if guess > 0 else _sampled_threshold(centred, W_enc, b_enc, k=k))
+    while True:
+        found = pairs_above(centred, W_enc, b_enc, bound=torch.full_like(b_enc, max(low, 0.0)), proposer=proposer)
+        if len(found.pre) >= wanted or low <= 0:
+            break
+        low = 0.0 if low < 1e-3 * guess or low < 1e-6 else 0.5 * low
+    if len(found.pre) > wanted:
+        mask = torch.zeros_like(found.pre, dtype=torch.bool).scatter_(0, found.pre.topk(wanted, sorted=False).indices, True)
+        found = torch_ops.kept(found, mask)
+    return BatchChosen(found.pairs, found.pre, float(found.pre.min()) if len(found.pre) else 0.0)
+
+
+def _sampled_threshold(centred: Float[Tensor, "n d_in"], W_enc: Float[Tensor, "d_dict d_in"], b_enc: Float[Tensor, "d_dict"], *, k: int) -> float:
+    sample = centred[:: max(1, len(centred) // _SAMPLE)]
+    pre = (sample @ W_enc.T + b_enc).flatten()
+    return float(pre.topk(min(k * len(sample), len(pre)), sorted=False).values.min()) if len(pre) else 0.0
+
+
+def decode(pairs: Pairs, values: Float[Tensor, "nnz"], table: Float[Tensor, "d_dict d"]) -> Float[Tensor, "n d"]:
+    """For every row, the sum over its pairs of value times the feature's row of `table`; zero for a row without pairs."""
+    return torch_ops.decode(pairs, values, table)
+
+
+def row_dots(pairs: Pairs, rows: Float[Tensor, "n d"], table: Float[Tensor, "d_dict d"]) -> Float[Tensor, "nnz"]:
+    """For every pair, <rows[row], table[feature]>: the gradient of `decode` for the values, and the pre-activations without bias."""
+    return torch_ops.row_dots(pairs, rows, table)
+
+
+def feature_sums(pairs: Pairs, weight: Float[Tensor, "nnz"], rows: Float[Tensor, "n d"]) -> Float[Tensor, "d_dict d"]:
+    """For every feature, the sum over its pairs of weight times the row: the gradient of `decode` for the table; zero for a feature without pairs."""
+    return torch_ops.feature_sums(pairs, weight, rows)
