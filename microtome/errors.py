@@ -142,6 +142,30 @@ class DictionaryInvalid(MicrotomeError):
     """Dictionary weights have the wrong shape, the wrong names or values that are not finite."""
 
 
+class FormatUnknown(MicrotomeError):
+    """Nothing at a path or reference looks like a dictionary in a format that microtome reads."""
+
+
+class FormatUnsupported(MicrotomeError):
+    """A dictionary's file is in order, but computes something that no dictionary of microtome does."""
+
+
+class FormatCannotHold(MicrotomeError):
+    """A file format has no place for something that a dictionary is."""
+
+
+class HookUnknown(MicrotomeError):
+    """Another library's name for a place in a model is no site, or a site has no such name."""
+
+
+class PickleRefused(MicrotomeError):
+    """A pickled file holds more than tensors, so that reading it would run its code."""
+
+
+class HubUnavailable(MicrotomeError):
+    """A repository or file of a hub reference cannot be downloaded."""
+
+
 class ShapeMismatch(MicrotomeError):
     """Two artifacts do not fit each other: other width, other site, other model."""
 
