@@ -10,19 +10,45 @@ kernels compute.
 
 from microtome.dictionaries.codes import Csr, SparseCodes
 from microtome.dictionaries.controls import MeanDictionary, random_like
+from microtome.dictionaries.crosscoder import Crosscoder
 from microtome.dictionaries.dictionary import Dictionary
 from microtome.dictionaries.formats import load_dictionary, read_weights, save
-from microtome.dictionaries.nonlinearity import NONLINEARITIES, Nonlinearity, TopK
+from microtome.dictionaries.layers import DictionarySet
+from microtome.dictionaries.nonlinearity import (
+    NONLINEARITIES,
+    AbsTopK,
+    BatchTopK,
+    Gated,
+    JumpReLU,
+    Nearest,
+    Nonlinearity,
+    ReLU,
+    TopK,
+    nonlinearity_from_json,
+    nonlinearity_to_json,
+)
 from microtome.dictionaries.sae import SAE
+from microtome.dictionaries.transcoder import Transcoder
 
 __all__ = [
     "Dictionary",
     "SparseCodes",
     "Csr",
     "SAE",
+    "Transcoder",
+    "Crosscoder",
+    "DictionarySet",
+    "ReLU",
+    "JumpReLU",
     "TopK",
+    "AbsTopK",
+    "BatchTopK",
+    "Gated",
+    "Nearest",
     "Nonlinearity",
     "NONLINEARITIES",
+    "nonlinearity_to_json",
+    "nonlinearity_from_json",
     "MeanDictionary",
     "random_like",
     "load_dictionary",

@@ -20,7 +20,7 @@ def random_like(dictionary: SAE, *, seed: int = 0) -> SAE:
     """
     generator = torch.Generator().manual_seed(seed)
     rows = F.normalize(torch.randn(dictionary.d_dict, dictionary.d_in, generator=generator), dim=1)
-    codes = dictionary.nonlinearity(torch.randn(256, dictionary.d_in, generator=generator) @ rows.T)
+    codes = dictionary.nonlinearity(torch.randn(256, dictionary.d_in, generator=generator) @ rows.T, {})
     bags = F.embedding_bag(codes.indices, rows, per_sample_weights=codes.values, mode="sum")
     gain = float((codes.values.square().sum()) / bags.square().sum().clamp_min(1e-12))
     weights = {"W_enc": rows * gain, "W_dec": rows, "b_enc": torch.zeros(dictionary.d_dict), "b_dec": dictionary.b_dec.clone().cpu()}
@@ -50,7 +50,7 @@ class MeanDictionary(Dictionary):
         empty = torch.zeros(len(x), 1, device=x.device)
         return SparseCodes(empty.long(), empty, 1)
 
-    def decode(self, codes: SparseCodes) -> Float[Tensor, "n d_out"]:
+    def decode(self, codes: SparseCodes, *, write: Site | None = None) -> Float[Tensor, "n d_out"]:
         return self.mean.float().expand(codes.rows, self.d_out).clone()
 
     def directions(self, *, write: Site | None = None) -> Float[Tensor, "d_dict d_out"]:

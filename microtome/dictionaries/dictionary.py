@@ -13,14 +13,15 @@ from microtome.shapes import Float, Tensor
 class Dictionary(ABC):
     """A set of features over activations. Inputs, outputs and directions are in the model's own units.
 
-    A subclass sets the attributes and defines `encode`, `decode`, `directions` and `encoder_directions`; any scaling it does is its own affair.
-    For every dictionary `decode(encode(x)) = sum_i value_i * direction(i) + decode(nothing)`.
+    A subclass sets the attributes and defines the five abstract methods; any scaling it does is its own affair.
+    For every dictionary and each of its writes `decode(encode(x)) = sum_i value_i * direction(i) + decode(nothing)`.
     """
 
     reads: Site
+    """The site read, the first where there are several (`inputs`)."""
     writes: tuple[Site, ...]
     pooling: str
-    """What a row is: `token`."""
+    """What a row is: `token`, or the mean of a `turn` or a `span`, or the `last` token of a text."""
     d_in: int
     d_out: int
     d_dict: int
@@ -30,8 +31,8 @@ class Dictionary(ABC):
         """The active features of each row; a width other than `d_in` raises `ShapeMismatch`."""
 
     @abstractmethod
-    def decode(self, codes: SparseCodes) -> Float[Tensor, "n d_out"]:
-        """The reconstruction that the codes stand for, in fp32."""
+    def decode(self, codes: SparseCodes, *, write: Site | None = None) -> Float[Tensor, "n d_out"]:
+        """What the codes stand for at `write` (default: the first site written), in fp32."""
 
     @abstractmethod
     def directions(self, *, write: Site | None = None) -> Float[Tensor, "d_dict d_out"]:
@@ -40,6 +41,15 @@ class Dictionary(ABC):
     @abstractmethod
     def encoder_directions(self) -> Float[Tensor, "d_dict d_in"]:
         """The gradient of each feature's pre-activation with respect to what is read."""
+
+    @abstractmethod
+    def to(self, device: torch.device | str) -> "Dictionary":
+        """The same dictionary with its weights on another device."""
+
+    @property
+    def inputs(self) -> tuple[Site, ...]:
+        """The sites read; the columns of a row are theirs side by side."""
+        return (self.reads,)
 
     def direction(self, feature: int, *, write: Site | None = None) -> Float[Tensor, "d_out"]:
         """One row of `directions`; a number outside the dictionary raises `FeatureNotFound`."""
@@ -50,9 +60,9 @@ class Dictionary(ABC):
         return self.encoder_directions()[self._known(feature)]
 
     @torch.no_grad()
-    def reconstruct(self, x: Float[Tensor, "n d_in"]) -> Float[Tensor, "n d_out"]:
-        """`decode(encode(x))`."""
-        return self.decode(self.encode(x))
+    def reconstruct(self, x: Float[Tensor, "n d_in"], *, codes: SparseCodes | None = None, write: Site | None = None) -> Float[Tensor, "n d_out"]:
+        """`decode(encode(x))`, and what goes past the features where a dictionary has such a path. `codes`, where known, spare the encoding."""
+        return self.decode(self.encode(x) if codes is None else codes, write=write)
 
     def fits(self, x: Tensor) -> None:
         """Raise `ShapeMismatch` unless the rows of `x` are `d_in` wide."""
