@@ -13,9 +13,10 @@ from microtome.activations.build import build_corpus
 from microtome.activations.corpus import POSITION, ROLE_NAMES, SPECIAL, SPLITS, TEMPLATE, Corpus, CorpusConfig, Roles, Span
 from microtome.activations.harvest import HarvestConfig, context_batches, harvest
 from microtome.activations.matrix import FromMatrix, shards_from_matrix
+from microtome.activations.rows import HeldOut, RoleRows, Rows, held_out, held_out_sites
 from microtome.activations.shards import ShardBlock, Shards
 from microtome.activations.sources import SOURCES, Document, Source, Unreadable, open_source
-from microtome.activations.stream import ActivationStream, HeldOut, held_out
+from microtome.activations.stream import ActivationStream
 
 __all__ = [
     "SOURCES",
@@ -40,7 +41,10 @@ __all__ = [
     "ShardBlock",
     "FromMatrix",
     "shards_from_matrix",
+    "Rows",
+    "RoleRows",
     "ActivationStream",
     "HeldOut",
     "held_out",
+    "held_out_sites",
 ]

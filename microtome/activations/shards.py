@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from safetensors import safe_open
 
+from microtome.activations.corpus import Corpus, split_code
 from microtome.artifacts import Artifact
 from microtome.errors import SiteNotFound, nearest
 from microtome.models import Site
@@ -115,6 +116,14 @@ class Shards:
             with safe_open(self._artifact.file(shard_name(shard)), framework="pt") as tensors:
                 parts.append(tensors.get_tensor("keep").numpy().copy())
         return np.concatenate(parts)
+
+    def docs(self, corpus: Corpus, rows: npt.ArrayLike) -> npt.NDArray[np.int64]:
+        """The document of each token position."""
+        return corpus.doc_of(rows)
+
+    def rows_of_split(self, corpus: Corpus, split: str) -> npt.NDArray[np.bool_]:
+        """True for kept tokens of the split's documents, [n_tokens]."""
+        return self.keep & np.repeat(corpus.splits == split_code(split), np.diff(corpus.doc_start))
 
 
 def shard_name(shard: int) -> str:

@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from activations.texts import Build, WriteLines, words
 
-from microtome.activations import ActivationStream, FromMatrix, held_out, shards_from_matrix
+from microtome.activations import ActivationStream, Corpus, FromMatrix, HarvestConfig, RoleRows, Shards, harvest, held_out, shards_from_matrix
 from microtome.activations.corpus import SPLITS
 from microtome.errors import ConfigError, NotEnoughTokens, ShapeMismatch
-from microtome.models import Site
+from microtome.models import Model, Site
 
 N = 20_000
 
@@ -27,7 +28,7 @@ def numbers(batch: torch.Tensor) -> list[int]:
     return (batch[:, 0].float() * 200 + batch[:, 1].float()).long().tolist()
 
 
-def stream_of(numbered: FromMatrix, *, seed: int = 0, batch_size: int = 100, split: str = "train") -> ActivationStream:
+def stream_of(numbered: FromMatrix, *, seed: int = 0, batch_size: int = 100, split: str = "train") -> ActivationStream[torch.Tensor]:
     site = numbered.shards.sites[0]
     return ActivationStream(numbered.shards, numbered.corpus, site=site, batch_size=batch_size, seed=seed, split=split, buffer_rows=2048)
 
@@ -142,3 +143,76 @@ def test_sizes_and_split_are_checked(numbered: FromMatrix) -> None:
     with pytest.raises(ConfigError, match="no split") as error:
         ActivationStream(numbered.shards, numbered.corpus, site=site, batch_size=4, seed=0, split="trian")
     assert '"train"' in str(error.value)
+    with pytest.raises(ConfigError, match="one site or several"):
+        ActivationStream(numbered.shards, numbered.corpus, sites=(site, site), batch_size=4, seed=0)
+
+
+SITES = (Site("resid_post", 1), Site("mlp_out", 0), Site("embed"))
+
+
+@pytest.fixture
+def chats(build: Build, jsonl: WriteLines) -> Corpus:
+    """60 conversations of four turns."""
+    turn = ("user", "assistant")
+    return build(jsonl([{"messages": [{"role": turn[j % 2], "content": words(i + j, 5 + j)} for j in range(4)]} for i in range(60)]))
+
+
+@pytest.fixture
+def shards(tmp_path: Path, model: Model, chats: Corpus) -> Shards:
+    return harvest(model, chats, config=HarvestConfig(sites=SITES, shard_tokens=700, dtype="float32"), out=tmp_path / "shards")
+
+
+def rows_of(shards: Shards, site: Site) -> torch.Tensor:
+    return torch.cat([shards.block(i, site).x for i in range(len(shards.ranges))])
+
+
+def test_several_sites_serve_the_same_rows(shards: Shards, chats: Corpus) -> None:
+    """Oracle: a stream of each site alone; and a row's token, found by its value at one site, is that of the other sites too."""
+    several = ActivationStream(shards, chats, sites=SITES, batch_size=50, seed=1, buffer_rows=512)
+    alone = [ActivationStream(shards, chats, site=site, batch_size=50, seed=1, buffer_rows=512) for site in SITES]
+    for batch in (next(several) for _ in range(2 * several.n_rows // 50 + 1)):
+        assert list(batch) == list(SITES)
+        assert all(torch.equal(batch[site], next(stream)) for site, stream in zip(SITES, alone, strict=True))
+    batch = next(several)
+    token = (batch[SITES[0]][:, None] == rows_of(shards, SITES[0])).all(-1).int().argmax(1)
+    assert all(torch.equal(batch[site], rows_of(shards, site)[token]) for site in SITES)
+
+
+@pytest.mark.parametrize("batches", [0, 3, 9, 40])
+def test_several_sites_are_restored_exactly(shards: Shards, chats: Corpus, *, batches: int) -> None:
+    whole, resumed = (ActivationStream(shards, chats, sites=SITES, batch_size=50, seed=1, buffer_rows=512) for _ in range(2))
+    for _ in range(batches):
+        next(whole)
+    resumed.restore(json.loads(json.dumps(whole.state())))
+    for _ in range(30):
+        one, other = next(whole), next(resumed)
+        assert all(torch.equal(one[site], other[site]) for site in SITES)
+    assert (whole.served, whole.epoch, whole.state()) == (resumed.served, resumed.epoch, resumed.state())
+    with pytest.raises(ShapeMismatch, match="another stream"):
+        resumed.restore(ActivationStream(shards, chats, sites=SITES[:2], batch_size=50, seed=1, buffer_rows=512).state())
+    with pytest.raises(ShapeMismatch, match="another stream"):
+        resumed.restore({**whole.state(), "begin": -1})
+
+
+def test_held_out_rows_of_several_sites_are_the_same_tokens(shards: Shards, chats: Corpus) -> None:
+    fixed = ActivationStream(shards, chats, sites=SITES, batch_size=50, seed=1, buffer_rows=512).fixed(100, split="train")
+    for site in SITES:
+        alone = held_out(shards, chats, site=site, n=100, split="train", seed=1)
+        assert torch.equal(fixed[site].x, alone.x)
+        assert torch.equal(fixed[site].x, rows_of(shards, site)[alone.positions])
+        assert torch.equal(fixed[site].docs, alone.docs)
+
+
+def test_rows_of_a_role(shards: Shards, chats: Corpus) -> None:
+    """Oracle: the turn table, token by token."""
+    mine = [range(t["content_start"], t["content_end"]) for t in chats.turns.to_pylist() if t["role"] == "assistant"]
+    wanted = sorted({position for turn in mine for position in turn if shards.keep[position]})
+    rows = RoleRows(shards, roles=("assistant",))
+    masks = [rows.rows_of_split(chats, split) for split in SPLITS]
+    assert np.flatnonzero(np.any(masks, axis=0)).tolist() == wanted
+    stream = ActivationStream(rows, chats, site=SITES[0], batch_size=50, seed=0, buffer_rows=512)
+    assert stream.n_rows == int(masks[0].sum())
+    served = torch.cat([next(stream) for _ in range(stream.n_rows // 50 + 1)])[: stream.n_rows]
+    assert sorted(served.tolist()) == sorted(rows_of(shards, SITES[0])[torch.from_numpy(masks[0])].tolist())
+    with pytest.raises(ConfigError, match="assistant"):
+        RoleRows(shards, roles=("asistant",))
