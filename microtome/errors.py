@@ -220,3 +220,35 @@ class SystemRefused(MicrotomeError):
 
 class CommandInvalid(MicrotomeError):
     """A command line has an unknown verb or option, or lacks or misspells a value."""
+
+
+class DirectionInvalid(MicrotomeError):
+    """A direction is not a vector of finite numbers, or cannot be read."""
+
+
+class ZeroDirection(MicrotomeError):
+    """A direction has length 0, so nothing lies along it."""
+
+
+class DirectionForeign(MicrotomeError):
+    """A direction was made with another model than the one it is used with."""
+
+
+class EditInvalid(MicrotomeError):
+    """An edit asks for something that its operation or the model cannot do."""
+
+
+class EditsConflict(MicrotomeError):
+    """Two edits change the same tokens at the same site, and their order would matter."""
+
+
+class NothingToEdit(MicrotomeError):
+    """A where-clause selects no token."""
+
+
+class StrengthUncalibrated(MicrotomeError):
+    """A strength is relative to a maximum or a percentile that is not known."""
+
+
+class FeatureNeverActive(MicrotomeError):
+    """A strength is a multiple of the maximum of a feature that never fired."""
