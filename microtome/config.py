@@ -19,7 +19,8 @@ _PLAIN = frozenset((str, int, float, bool, type(None)))
 def from_dict(cls: type[C], values: Mapping[str, Any], *, where: str | None = None) -> C:
     """Build the dataclass `cls` from `values`; unknown, missing and ill-typed keys raise `ConfigError` naming the nearest field.
 
-    Nested dataclasses, tuples of them, `X | None`, and a class's own `from_json` (for value types printed as one string) are understood.
+    Nested dataclasses, tuples of them, `X | None`, and a class's own `from_json` (for value types printed as one string) are understood; a field's
+    metadata may name a `to_json` and a `from_json` of its own (for values stored by their registered name).
     """
     name = where or cls.__name__
     fields = {field.name: field for field in dataclasses.fields(cls) if field.init}  # type: ignore[arg-type]  # a dataclass by contract
@@ -29,7 +30,9 @@ def from_dict(cls: type[C], values: Mapping[str, Any], *, where: str | None = No
     hints = typing.get_type_hints(cls)
     built: dict[str, Any] = {}
     for key, field in fields.items():
-        if key in values:
+        if key in values and "from_json" in field.metadata:
+            built[key] = field.metadata["from_json"](values[key])
+        elif key in values:
             built[key] = _convert(hints[key], values[key], f"{name}.{key}")
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise ConfigError(f'{name} lacks the field "{key}".', got=", ".join(values) or "nothing", wanted=key, do=f'Give "{key}".')
@@ -45,10 +48,15 @@ def to_dict(value: Any) -> Any:
     if hasattr(value, "to_json") and not isinstance(value, type):
         return value.to_json()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: to_dict(getattr(value, field.name)) for field in dataclasses.fields(value) if field.init}
+        return {field.name: _field_to_dict(field, getattr(value, field.name)) for field in dataclasses.fields(value) if field.init}
     if isinstance(value, Mapping):
         return {str(key): to_dict(item) for key, item in value.items()}
     return value
+
+
+def _field_to_dict(field: "dataclasses.Field[Any]", value: Any) -> Any:
+    writer = field.metadata.get("to_json", to_dict)
+    return writer(value)
 
 
 def canonical_json(value: Any) -> str:

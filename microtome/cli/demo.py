@@ -102,7 +102,7 @@ def _make(session: Session, scale: Scale) -> Path:
         shards = harvest(model, corpus, config=config, out=place("shards", NAME), progress=progress)
         step.count(shards.n_tokens, "tokens")
     with session.step("train", output=place("dictionary", NAME)) as step:
-        recipe = TrainConfig(site=model.site(SITE), d_dict=scale.features, tokens=scale.train_tokens)
+        recipe = TrainConfig(reads=(model.site(SITE),), d_dict=scale.features, tokens=scale.train_tokens)
         trained = train(shards, corpus, config=recipe, out=place("dictionary", NAME), model=model, progress=progress)
         step.count(recipe.tokens, "tokens")
     with session.step("index", output=place("index", NAME)) as step:

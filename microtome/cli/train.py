@@ -89,10 +89,17 @@ def train(
 
 def train_config(recipe: Recipe, site: "microtome.models.Site") -> "microtome.training.TrainConfig":
     """The `TrainConfig` for what was asked on the command line; what was not asked keeps the recipe's default."""
+    from microtome.dictionaries import TopK
     from microtome.training import TrainConfig
 
     return TrainConfig(
-        site=site, d_dict=recipe.features, k=recipe.k, tokens=recipe.tokens, batch_size=recipe.batch_size, lr=recipe.lr, seed=recipe.seed
+        reads=(site,),
+        d_dict=recipe.features,
+        nonlinearity=TopK(k=recipe.k),
+        tokens=recipe.tokens,
+        batch_size=recipe.batch_size,
+        lr=recipe.lr,
+        seed=recipe.seed,
     )
 
 

@@ -1,18 +1,33 @@
 """Training: from shards to a dictionary, with one loop.
 
-Begin with `train(shards, corpus, config=TrainConfig(site=…), out=…)`. It makes an artifact of kind `dictionary`: `weights.safetensors`,
+Begin with `train(shards, corpus, config=TrainConfig(reads=(site,)), out=…)`. It makes an artifact of kind `dictionary`: `weights.safetensors`,
 `quality.json` (figures on held-out documents beside their controls), `training.json` (the learning-rate search) and `steps.jsonl`.
 Follow it with a callback, which gets a `StepRecord` a step. `measure_quality` measures any dictionary.
 """
 
-from microtome.training.config import TrainConfig
+from microtome.training.config import Build, Kind, Pooling, Schedule, TrainConfig
 from microtome.training.fit import Batches, Fit
 from microtome.training.loop import open_trained, train
+from microtome.training.losses import L0, L1, LOSSES, AuxK, Loss, Matryoshka, Nested, Penalty, PreAct, Tanh
 from microtome.training.quality import measure_quality
 from microtome.training.records import Callback, ControlDensity, LrTrial, Quality, StepRecord, Trained
 
 __all__ = [
     "TrainConfig",
+    "Schedule",
+    "Build",
+    "Kind",
+    "Pooling",
+    "LOSSES",
+    "Loss",
+    "Penalty",
+    "L1",
+    "Tanh",
+    "L0",
+    "PreAct",
+    "Matryoshka",
+    "Nested",
+    "AuxK",
     "train",
     "open_trained",
     "Trained",

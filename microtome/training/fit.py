@@ -7,26 +7,31 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 
-from microtome.dictionaries import SAE, TopK
 from microtome.dictionaries.kernels import Product, pick_product
 from microtome.errors import TrainingDiverged
+from microtome.models import Site
 from microtome.progress import Progress, Throttled
-from microtome.shapes import Float, Tensor
+from microtome.shapes import Tensor
 from microtome.training.config import TrainConfig
-from microtome.training.learner import Learner, is_finite
+from microtome.training.export import Made, dictionary_of
+from microtome.training.layout import layouts
+from microtome.training.learner import Learner, Outcome, is_finite
 from microtome.training.measures import fvu
 from microtome.training.records import Callback, LrTrial, StepRecord
 from microtome.training.start import Start, start_from
 
 START_ROWS = 16_384
 """Rows that set the input scale and the decoder's bias."""
+SEARCHED = 3
+"""Members of a set of layers that a search tries rates on: the first, a middle and the last one."""
+RowsOf = Mapping[Site, Tensor]
 
 
 @runtime_checkable
 class Batches(Protocol):
-    """An endless iterator of batches that can be put back where it was."""
+    """An endless iterator of batches that can be put back where it was: rows of one site, or the same rows of several."""
 
-    def __next__(self) -> Tensor: ...
+    def __next__(self) -> Tensor | Mapping[Site, Tensor]: ...
     def state(self) -> dict[str, Any]: ...
     def restore(self, state: Mapping[str, Any]) -> None: ...
 
@@ -48,6 +53,18 @@ class Checkpoints:
     last: Checkpoint | None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """One learning rate, and all that learns at it: several learners for a set of layers."""
+
+    peak_lr: float
+    learners: list[Learner]
+
+    @property
+    def done(self) -> int:
+        return self.learners[0].done
+
+
 class Fit:
     """A training run on a stream of batches. `run()` does all of it."""
 
@@ -56,7 +73,7 @@ class Fit:
         batches: Batches,
         config: TrainConfig,
         *,
-        dev: Float[Tensor, "n d_in"],
+        dev: Tensor | Mapping[Site, Tensor],
         device: torch.device | None = None,
         checkpoints: Checkpoints | None = None,
     ) -> None:
@@ -67,44 +84,45 @@ class Fit:
         """Kinds of device that the steps ran on, in order; more than one after a resume elsewhere."""
         self.trials: list[LrTrial] = []
         self._batches = batches
-        self._dev = dev
+        self._dev = self._rows(dev)
         self._checkpoints = checkpoints
         self._begin = batches.state()
+        self._layouts = layouts(config)
         self.start: Start = self._measure_start()
         searching = config.search_steps > 0
         self._phase: Literal["search", "train"] = "search" if searching else "train"
-        self._learners = self._fresh(config.lr_search if searching else (config.lr or config.lr_search[0],))
+        self._candidates = self._fresh(config.schedule.lr_search if searching else (config.lr or config.schedule.lr_search[0],))
         if checkpoints is not None and checkpoints.last is not None:
             self._resume(checkpoints.last)
 
-    def run(self, *, callbacks: Sequence[Callback] = (), progress: Progress | None = None) -> SAE:
+    def run(self, *, callbacks: Sequence[Callback] = (), progress: Progress | None = None) -> Made:
         """Search (if asked), train, and return the dictionary. Raises `TrainingDiverged`."""
         report = Throttled(progress)
         if self._phase == "search":
             self._advance(callbacks, report, step_name="trying learning rates")
             self._choose()
         self._advance(callbacks, report, step_name="training")
-        return self.dictionary(self._learners[0])
-
-    def dictionary(self, learner: Learner) -> SAE:
-        """The dictionary that a learner stands for now."""
-        weights = {name: weight.clone() for name, weight in learner.weights._asdict().items()}
-        return SAE(site=self.config.site, nonlinearity=TopK(k=self.config.k), weights=weights, input_scale=self.start.input_scale)
+        return dictionary_of(self._candidates[0].learners, self.config)
 
     @property
     def lr(self) -> float:
         """The peak rate that trains."""
-        return self._learners[0].peak_lr
+        return self._candidates[0].peak_lr
+
+    def _rows(self, batch: Tensor | Mapping[Site, Tensor]) -> dict[Site, Tensor]:
+        """By site, on the device."""
+        by_site = {self.config.reads[0]: batch} if isinstance(batch, Tensor) else batch
+        return {site: by_site[site].to(self.device) for site in self.config.sites}
 
     def _advance(self, callbacks: Sequence[Callback], report: Throttled, *, step_name: str) -> None:
-        """All remaining steps of the phase; the learners share the batches."""
+        """All remaining steps of the phase; all learners share the batches."""
         config = self.config
         steps = config.search_steps if self._phase == "search" else config.steps
-        every = max(1, config.checkpoint_every_tokens // (config.batch_size * len(self._learners)))
-        done = self._learners[0].done
+        every = max(1, config.schedule.checkpoint_every_tokens // (config.batch_size * len(self._candidates)))
+        done = self._candidates[0].done
         while done < steps:
-            z = next(self._batches).to(self.device).float() * self.start.input_scale
-            records = [record for learner in list(self._learners) if (record := self._step(learner, z, steps=steps)) is not None]
+            scaled = self.start.scaled(self._rows(next(self._batches)))
+            records = [record for each in list(self._candidates) if (record := self._step(each, scaled, steps=steps)) is not None]
             done += 1
             for record in records:
                 for callback in callbacks:
@@ -114,67 +132,91 @@ class Fit:
             if self._checkpoints is not None and done % every == 0 and done < steps:
                 self._checkpoints.put(self._checkpoint())
 
-    def _step(self, learner: Learner, z: Float[Tensor, "n d_in"], *, steps: int) -> StepRecord | None:
-        """One step of one learner; a trial that diverges leaves the search."""
-        outcome = learner.step(z)
-        if not is_finite(outcome):
-            self._dropped(learner, f"loss {outcome.loss}, revival loss {outcome.aux_loss}")
+    def _step(self, candidate: Candidate, scaled: RowsOf, *, steps: int) -> StepRecord | None:
+        """One step at one rate; a trial that diverges leaves the search."""
+        outcomes = [learner.step(scaled) for learner in candidate.learners]
+        bad = next((outcome for outcome in outcomes if not is_finite(outcome)), None)
+        if bad is not None:
+            self._dropped(candidate, f"loss {bad.loss}, revival loss {bad.aux_loss}, penalty {bad.penalty}")
             return None
-        if learner.done == steps and not learner.is_finite:
-            self._dropped(learner, "weights that are not finite after the last step")
+        if candidate.done == steps and not all(learner.is_finite for learner in candidate.learners):
+            self._dropped(candidate, "weights that are not finite after the last step")
             return None
+        return self._record(candidate, outcomes, steps=steps)
+
+    def _record(self, candidate: Candidate, outcomes: Sequence[Outcome], *, steps: int) -> StepRecord:
+        """Means over the members; the dead are counted over all of them."""
+
+        def mean(name: Literal["loss", "l0", "aux_loss", "penalty"]) -> float:
+            return sum(getattr(outcome, name) for outcome in outcomes) / len(outcomes)
+
         return StepRecord(
             phase=self._phase,
-            step=learner.done,
+            step=candidate.done,
             steps=steps,
-            tokens=learner.done * self.config.batch_size,
-            lr=outcome.lr,
-            peak_lr=learner.peak_lr,
-            fvu=outcome.loss,
-            l0=outcome.l0,
-            dead=outcome.dead,
-            aux_loss=outcome.aux_loss,
+            tokens=candidate.done * self.config.batch_size,
+            lr=outcomes[0].lr,
+            peak_lr=candidate.peak_lr,
+            fvu=mean("loss"),
+            l0=mean("l0"),
+            dead=sum(outcome.dead for outcome in outcomes),
+            aux_loss=mean("aux_loss"),
+            penalty=mean("penalty"),
         )
 
-    def _dropped(self, learner: Learner, got: str) -> None:
-        self._learners.remove(learner)
+    def _dropped(self, candidate: Candidate, got: str) -> None:
+        self._candidates.remove(candidate)
         if self._phase == "search":
-            self.trials.append(LrTrial(lr=learner.peak_lr, dev_fvu=None))
-        if not self._learners:
-            what = f"the numbers stopped being finite at step {learner.done} with learning rate {learner.peak_lr:g}."
+            self.trials.append(LrTrial(lr=candidate.peak_lr, dev_fvu=None))
+        if not self._candidates:
+            what = f"the numbers stopped being finite at step {candidate.done} with learning rate {candidate.peak_lr:g}."
             do = "Give a lower lr (or lower ones in lr_search); activations that are not finite are found by harvesting again."
             raise TrainingDiverged(what, got=got, wanted="finite losses and weights", do=do)
 
     def _choose(self) -> None:
         """End the search: the rate with the lowest FVU on the dev rows begins anew on the first batch."""
-        for learner in list(self._learners):
-            measured = fvu(self.dictionary(learner), self._dev.to(self.device))
+        for candidate in list(self._candidates):
+            measured = sum(fvu(self._member(learner), self._dev) for learner in candidate.learners) / len(candidate.learners)
             if math.isfinite(measured):
-                self.trials.append(LrTrial(lr=learner.peak_lr, dev_fvu=measured))
+                self.trials.append(LrTrial(lr=candidate.peak_lr, dev_fvu=measured))
             else:
-                self._dropped(learner, f"FVU {measured} on the dev split")
+                self._dropped(candidate, f"FVU {measured} on the dev split")
         self.trials.sort(key=lambda trial: trial.lr)
         best = min(self.trials, key=lambda trial: math.inf if trial.dev_fvu is None else trial.dev_fvu)
         self._phase = "train"
-        self._learners = self._fresh((best.lr,))
+        self._candidates = self._fresh((best.lr,))
         self._batches.restore(self._begin)
 
-    def _fresh(self, rates: Sequence[float]) -> list[Learner]:
-        steps = self.config.search_steps if self._phase == "search" else self.config.steps
-        return [Learner(self.start, self.config, peak_lr=rate, steps=steps, product=self.product) for rate in rates]
+    def _member(self, learner: Learner) -> Made:
+        """What one learner stands for; of a set of layers, one layer's dictionary."""
+        return dictionary_of([learner], learner.config)
+
+    def _fresh(self, rates: Sequence[float]) -> list[Candidate]:
+        """Learners at the start, for each rate."""
+        searching = self._phase == "search"
+        chosen = _searched(len(self._layouts)) if searching else list(range(len(self._layouts)))
+        return [Candidate(peak_lr=rate, learners=[self._learner(index, rate, searching=searching) for index in chosen]) for rate in rates]
+
+    def _learner(self, index: int, rate: float, *, searching: bool) -> Learner:
+        config = self.config.of_layer(index) if self.config.kind == "layers" else self.config
+        steps = config.search_steps if searching else config.steps
+        layout, weights = self._layouts[index], self.start.weights[index]
+        return Learner(self.start, config, layout=layout, weights=weights, peak_lr=rate, steps=steps, product=self.product)
 
     def _measure_start(self) -> Start:
-        rows, count = list[Tensor](), 0
+        batches, count = list[dict[Site, Tensor]](), 0
         while count < min(START_ROWS, self.config.tokens):
-            rows.append(next(self._batches).to(self.device))
-            count += len(rows[-1])
+            batches.append(self._rows(next(self._batches)))
+            count += len(next(iter(batches[-1].values())))
         self._batches.restore(self._begin)
-        return start_from(torch.cat(rows)[:START_ROWS], self.config)
+        rows = {site: torch.cat([batch[site] for batch in batches])[:START_ROWS] for site in self.config.sites}
+        return start_from(rows, self.config, layouts=self._layouts)
 
     def _checkpoint(self) -> Checkpoint:
-        tensors = {f"{number}.{name}": tensor for number, learner in enumerate(self._learners) for name, tensor in learner.state().items()}
+        learners = [(f"{place}.{number}", learner) for place, each in enumerate(self._candidates) for number, learner in enumerate(each.learners)]
+        tensors = {f"{prefix}.{name}": tensor for prefix, learner in learners for name, tensor in learner.state().items()}
         trials = [{"lr": trial.lr, "dev_fvu": trial.dev_fvu} for trial in self.trials]
-        rates = [learner.peak_lr for learner in self._learners]
+        rates = [candidate.peak_lr for candidate in self._candidates]
         position = {"phase": self._phase, "rates": rates, "trials": trials, "product": self.product, "devices": self.devices}
         return Checkpoint(tensors=tensors, position={**position, "batches": self._batches.state()})
 
@@ -184,8 +226,14 @@ class Fit:
         self.devices = last.position["devices"] + [self.device.type] * (last.position["devices"][-1] != self.device.type)
         self._phase = last.position["phase"]
         self.trials = [LrTrial(**trial) for trial in last.position["trials"]]
-        self._learners = self._fresh(last.position["rates"])
-        for number, learner in enumerate(self._learners):
-            prefix = f"{number}."
-            learner.restore({name.removeprefix(prefix): tensor for name, tensor in last.tensors.items() if name.startswith(prefix)})
+        self._candidates = self._fresh(last.position["rates"])
+        for place, candidate in enumerate(self._candidates):
+            for number, learner in enumerate(candidate.learners):
+                prefix = f"{place}.{number}."
+                learner.restore({name.removeprefix(prefix): tensor for name, tensor in last.tensors.items() if name.startswith(prefix)})
         self._batches.restore(last.position["batches"])
+
+
+def _searched(members: int) -> list[int]:
+    """The layers that a search tries rates on."""
+    return sorted({0, members // 2, members - 1}) if members > SEARCHED else list(range(members))

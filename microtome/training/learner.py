@@ -1,4 +1,4 @@
-"""One dictionary learning at one learning rate: weights, Adam, and which features are alive."""
+"""One layout learning at one learning rate: weights, Adam, and which features are alive."""
 
 import math
 from collections.abc import Mapping
@@ -6,13 +6,20 @@ from dataclasses import dataclass
 
 import torch
 
-from microtome.dictionaries.kernels import Product, Proposer, Weights, revive, step
-from microtome.shapes import Bool, Float, Int, Tensor
+from microtome.dictionaries.kernels import Product, Proposer
+from microtome.models import Site
+from microtome.shapes import Bool, Tensor
 from microtome.training.config import TrainConfig
+from microtome.training.forward import Batch, Parameters, Plan
+from microtome.training.layout import Layout
+from microtome.training.losses import Matryoshka, Nested, Penalty
+from microtome.training.revival import AUX_ROWS, revive
+from microtome.training.rules import Encoder, rule_of
 from microtome.training.start import Start
+from microtome.training.step import Stepped, step
 
-AUX_ROWS = 1024
-"""Rows of each batch that the revival loss is taken on: an unbiased sample, since batches are shuffled."""
+DENSE_SHARE = 1 / 8
+"""Share of places active above which matrix products over all places are faster than sums over the active ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,53 +31,101 @@ class Outcome:
     l0: float
     dead: int
     aux_loss: float
+    penalty: float
 
 
 def learning_rate(step: int, *, steps: int, peak: float, config: TrainConfig) -> float:
     """The rate of step `step` (from 0): a linear rise over `warmup_share` of the steps, and a linear fall to 0 over the last `decay_share`."""
-    rise = min(1.0, (step + 1) / max(1.0, config.warmup_share * steps))
-    fall = min(1.0, (steps - step) / max(1.0, config.decay_share * steps))
+    schedule = config.schedule
+    rise = min(1.0, (step + 1) / max(1.0, schedule.warmup_share * steps))
+    fall = min(1.0, (steps - step) / max(1.0, schedule.decay_share * steps))
     return peak * min(rise, fall)
+
+
+def plan_of(config: TrainConfig, layout: Layout) -> Plan:
+    """How one layout is trained."""
+    return Plan(
+        layout=layout,
+        rules=tuple(rule_of(config.nonlinearity, build=config.build) for _ in layout.members),
+        prefixes=(*_prefixes(config), config.d_dict),
+        penalties=tuple(loss for loss in config.losses if isinstance(loss, Penalty)),
+        frozen_decoder=config.build.frozen_decoder,
+    )
+
+
+def _prefixes(config: TrainConfig) -> tuple[int, ...]:
+    """Borders of the features whose reconstructions have a loss of their own."""
+    for loss in config.losses:
+        if isinstance(loss, Matryoshka):
+            return loss.prefixes
+        if isinstance(loss, Nested):
+            return (loss.prefix,)
+    return ()
 
 
 class Learner:
     """Adam on the sparse step, with unit decoder rows and revival of dead features."""
 
-    def __init__(self, start: Start, config: TrainConfig, *, peak_lr: float, steps: int, product: Product) -> None:
+    def __init__(
+        self, start: Start, config: TrainConfig, *, layout: Layout, weights: Parameters, peak_lr: float, steps: int, product: Product
+    ) -> None:
+        self.layout = layout
         self.peak_lr = peak_lr
         self.steps = steps
         self.done = 0
-        self._config = config
-        self._parameters = [torch.nn.Parameter(weight.clone(), requires_grad=False) for weight in start.weights]
-        self.weights = Weights(*(parameter.data for parameter in self._parameters))
-        self._adam = torch.optim.Adam(self._parameters, lr=peak_lr, fused=True)
-        self._state = _begin(self._adam, self._parameters)
-        self._proposer = Proposer(self.weights.W_enc, product)
-        self._idle = torch.zeros(config.d_dict, dtype=torch.int64, device=self.weights.b_enc.device)
-        """Tokens since each feature was last active."""
-
-    @torch.no_grad()
-    def step(self, z: Float[Tensor, "n d_in"]) -> Outcome:
-        """Learn from one batch in scaled units."""
-        weights, config = self.weights, self._config
-        found = step(z, weights, k=config.k, proposer=self._proposer)
-        dead = (self._idle >= config.dead_after_tokens).nonzero().flatten()
-        aux_loss = self._revive(z, found.error, gradients=found.gradients, dead=dead)
-        rate = learning_rate(self.done, steps=self.steps, peak=self.peak_lr, config=config)
-        self._update(found.gradients, rate)
-        self._idle.add_(len(z)).mul_(found.counts == 0)
-        self.done += 1
-        return Outcome(lr=rate, loss=float(found.loss), l0=int(found.counts.sum()) / len(z), dead=len(dead), aux_loss=aux_loss)
+        self.start = start
+        self.config = config
+        self.plan = plan_of(config, layout)
+        self._parameters = {name: torch.nn.Parameter(weight.clone(), requires_grad=False) for name, weight in weights.named().items()}
+        self.weights = weights.like({name: parameter.data for name, parameter in self._parameters.items()})
+        self._adam = torch.optim.Adam(list(self._parameters.values()), lr=peak_lr, fused=True)
+        self._moments = _begin(self._adam, self._parameters)
+        self.proposers = [Proposer(member["W_enc"], product) for member in self.weights.members]
+        device = weights.b_dec.device
+        self._idle = torch.zeros(len(layout.members), config.d_dict, dtype=torch.int64, device=device)
+        """Rows since each feature was last active."""
+        self._l0 = torch.full((len(layout.members),), math.inf)
+        """Of the last batch, each member's."""
+        self._centres = None if layout.centred else [start.centre(member) for member in layout.members]
 
     @property
-    def alive(self) -> Bool[Tensor, "d_dict"]:
+    def encoders(self) -> list[Encoder]:
+        """The members' encoders as they stand."""
+        members = zip(self.weights.members, self.proposers, self.plan.rules, self._l0.tolist(), strict=True)
+        bound = DENSE_SHARE * self.config.d_dict
+        return [Encoder(weights=weights, proposer=proposer, dense=rule.may_be_dense and l0 > bound) for weights, proposer, rule, l0 in members]
+
+    def batch(self, scaled: Mapping[Site, Tensor], *, turn_means: Mapping[Site, Tensor] | None = None) -> Batch:
+        """What the step takes, from rows in scaled units."""
+        inputs = self.layout.inputs(scaled)
+        if self._centres is not None:
+            inputs = [each - centre for each, centre in zip(inputs, self._centres, strict=True)]
+        means = None if turn_means is None else self.layout.target(turn_means)
+        return Batch(inputs=inputs, target=self.layout.target(scaled), prefix_target=means)
+
+    @torch.no_grad()
+    def step(self, scaled: Mapping[Site, Tensor], *, turn_means: Mapping[Site, Tensor] | None = None) -> Outcome:
+        """Learn from one batch in scaled units."""
+        config, batch = self.config, self.batch(scaled, turn_means=turn_means)
+        rise = config.schedule.penalty_warmup_share * self.steps
+        found = step(batch, self.weights, plan=self.plan, encoders=self.encoders, share=min(1.0, (self.done + 1) / max(1.0, rise)))
+        dead = self._idle >= config.revival.dead_after_tokens
+        aux_loss = self._revive(found, dead)
+        rate = learning_rate(self.done, steps=self.steps, peak=self.peak_lr, config=config)
+        self.update(found.gradients, rate)
+        l0 = self._observe(found, rows=len(batch.target))
+        self.done += 1
+        return Outcome(lr=rate, loss=float(found.loss), l0=l0, dead=int(dead.sum()), aux_loss=aux_loss, penalty=float(found.penalty))
+
+    @property
+    def alive(self) -> Bool[Tensor, "members d_dict"]:
         """Features active within the last `dead_after_tokens`."""
-        return self._idle < self._config.dead_after_tokens
+        return self._idle < self.config.revival.dead_after_tokens
 
     @property
     def is_finite(self) -> bool:
         """Whether all weights are numbers: the last step's are seen by no loss."""
-        return all(bool(weight.isfinite().all()) for weight in self.weights)
+        return all(bool(weight.isfinite().all()) for weight in self._parameters.values())
 
     def state(self) -> dict[str, Tensor]:
         """Everything that the next step depends on."""
@@ -81,46 +136,78 @@ class Learner:
         for name, tensor in self._tensors().items():
             tensor.copy_(state[name])
         self.done = int(state["done"])
-        self._proposer.refresh(self.weights.W_enc)
+        self._refresh()
 
-    def _tensors(self) -> dict[str, Tensor]:
-        named = {"idle": self._idle, **self.weights._asdict()}
-        for name, state in zip(Weights._fields, self._state, strict=True):
-            named |= {f"{name}.{part}": tensor for part, tensor in state.items()}
-        return named
-
-    def _revive(self, z: Float[Tensor, "n d_in"], error: Float[Tensor, "n d_in"], *, gradients: Weights, dead: Int[Tensor, "m"]) -> float:
-        """Add the gradient of the revival loss to `gradients` (dead features have no other one), and set the bias of the dead to 0."""
-        if len(dead) == 0 or self._config.aux_coefficient == 0:
-            return 0.0
-        self.weights.b_enc[dead] = 0.0
-        centred = z[:AUX_ROWS] - self.weights.b_dec
-        found = revive(centred, error[:AUX_ROWS], self.weights, dead=dead, k_aux=z.shape[1] // 2)
-        gradients.W_enc.index_add_(0, dead, found.W_enc, alpha=self._config.aux_coefficient)
-        gradients.W_dec.index_add_(0, dead, found.W_dec, alpha=self._config.aux_coefficient)
-        return float(found.loss)
-
-    def _update(self, gradients: Weights, rate: float) -> None:
-        """Adam, with decoder rows kept at norm 1 and the part of their gradient along them, which would only change the norm, removed."""
-        W_dec = self.weights.W_dec
-        gradients.W_dec.addcmul_(torch.linalg.vecdot(gradients.W_dec, W_dec).unsqueeze(1), W_dec, value=-1)
-        for parameter, gradient in zip(self._parameters, gradients, strict=True):
-            parameter.grad = gradient
+    def update(self, gradients: Parameters, rate: float) -> None:
+        """Adam. Where decoder rows are held at norm 1, the part of their gradient along them, which would only change the norm, is removed."""
+        for number, (gradient, member) in enumerate(zip(gradients.members, self.weights.members, strict=True)):
+            if self._holds_norms:
+                W_dec, along = member["W_dec"], gradient["W_dec"]
+                along.addcmul_(torch.linalg.vecdot(along, W_dec).mul_(self.plan.copies(number)).unsqueeze(1), W_dec, value=-1)
+        for name, gradient in gradients.named().items():
+            frozen = self.config.build.frozen_decoder and name.endswith("W_dec")
+            self._parameters[name].grad = None if frozen else gradient
         for group in self._adam.param_groups:
             group["lr"] = rate
         self._adam.step()
-        W_dec.div_(torch.linalg.vector_norm(W_dec, dim=1, keepdim=True))
-        self._proposer.refresh(self.weights.W_enc)
+        for number, member in enumerate(self.weights.members):
+            if self._holds_norms:
+                member["W_dec"].div_(self.plan.norms(member["W_dec"], number).unsqueeze(1))
+        self._refresh()
+
+    @property
+    def _holds_norms(self) -> bool:
+        return self.config.build.decoder_norm == "unit" and not self.config.build.frozen_decoder
+
+    def _refresh(self) -> None:
+        for proposer, member in zip(self.proposers, self.weights.members, strict=True):
+            proposer.refresh(member["W_enc"])
+
+    def _tensors(self) -> dict[str, Tensor]:
+        named: dict[str, Tensor] = {"idle": self._idle, "l0": self._l0, **{name: parameter.data for name, parameter in self._parameters.items()}}
+        for name, moments in self._moments.items():
+            named |= {f"{name}.{part}": tensor for part, tensor in moments.items()}
+        for number, rule in enumerate(self.plan.rules):
+            named |= {f"{number}.{part}": tensor for part, tensor in rule.running().items()}
+        return named
+
+    def _observe(self, found: Stepped, *, rows: int) -> float:
+        """Count activity; the mean L0 of the members."""
+        for number, (rule, active) in enumerate(zip(self.plan.rules, found.forward.active, strict=True)):
+            rule.observe(active)
+            counts = active.support.total((active.values != 0).to(active.values.dtype))
+            self._idle[number].add_(rows).mul_(counts == 0)
+            self._l0[number] = float(counts.sum()) / rows
+        return float(self._l0.mean())
+
+    def _revive(self, found: Stepped, dead: Bool[Tensor, "members d_dict"]) -> float:
+        """Add the revival's gradient for the dead (they have no other one) to `found.gradients`; the mean of its losses over the members."""
+        coefficient = self.config.revival.coefficient
+        if coefficient == 0:
+            return 0.0
+        total, written = 0.0, found.error[:AUX_ROWS]
+        for number, (member, gradient) in enumerate(zip(self.weights.members, found.gradients.members, strict=True)):
+            which = dead[number].nonzero().flatten()
+            if len(which) == 0:
+                continue
+            self.plan.rules[number].reset(member, which)
+            x = found.forward.x[number][:AUX_ROWS]
+            error = self.plan.written(written, number) / self.plan.copies(number)
+            made = revive(x, error, W_enc=member["W_enc"][which], W_dec=member["W_dec"][which], k_aux=max(1, x.shape[1] // 2))
+            gradient["W_enc"].index_add_(0, which, made.W_enc, alpha=coefficient)
+            gradient["W_dec"].index_add_(0, which, made.W_dec, alpha=coefficient)
+            total += float(made.loss)
+        return total / len(self.weights.members)
 
 
-def _begin(adam: torch.optim.Adam, parameters: list[torch.nn.Parameter]) -> list[dict[str, Tensor]]:
+def _begin(adam: torch.optim.Adam, parameters: Mapping[str, torch.nn.Parameter]) -> dict[str, dict[str, Tensor]]:
     """Adam's moments, made now instead of at the first step so that they can be stored and restored."""
-    for parameter in parameters:
+    for parameter in parameters.values():
         zero = {"exp_avg": torch.zeros_like(parameter), "exp_avg_sq": torch.zeros_like(parameter)}
         adam.state[parameter] = {"step": torch.zeros((), dtype=torch.float32, device=parameter.device), **zero}
-    return [adam.state[parameter] for parameter in parameters]
+    return {name: adam.state[parameter] for name, parameter in parameters.items()}
 
 
 def is_finite(outcome: Outcome) -> bool:
     """Whether the losses of a step are numbers."""
-    return math.isfinite(outcome.loss) and math.isfinite(outcome.aux_loss)
+    return math.isfinite(outcome.loss) and math.isfinite(outcome.aux_loss) and math.isfinite(outcome.penalty)

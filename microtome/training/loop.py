@@ -47,7 +47,7 @@ def train(
     Raises `SiteNotFound`, `ShapeMismatch`, `NotEnoughTokens`, `TrainingDiverged`, and what `Draft.open` raises.
     """
     check_model(model, shards)
-    site = shards.site(config.site)
+    site = shards.site(config.reads[0])
     inputs = {"shards": shards.id, "corpus": corpus.id, "model": "none" if model is None else model.fingerprint}
     done = existing(out, "dictionary", config=config, inputs=inputs)
     if done is not None:
@@ -101,7 +101,7 @@ def _fit(
     with RunStore(draft.path) as store:
         fit = Fit(stream, config, dev=dev, device=device, checkpoints=Checkpoints(put=store.put, last=store.last))
         dictionary = fit.run(callbacks=(store.log, *callbacks), progress=progress)
-    search = {"lr": fit.lr, "trials": to_dict(fit.trials), "input_scale": fit.start.input_scale}
+    search = {"lr": fit.lr, "trials": to_dict(fit.trials), "input_scale": {str(site): start.scale for site, start in fit.start.sites.items()}}
     draft.write(SEARCH, _json({**search, "encoder_product": fit.product, "devices": fit.devices}))
     save(dictionary, draft)
 
@@ -110,10 +110,10 @@ def _summary(draft: Draft, config: TrainConfig, *, shards: Shards) -> dict[str, 
     quality = json.loads((draft.path / QUALITY).read_bytes())
     recovered = quality["ce_recovered"]
     return {
-        "site": str(config.site),
+        "site": str(config.reads[0]),
         "d_dict": config.d_dict,
-        "d_in": shards.width(config.site),
-        "k": config.k,
+        "d_in": shards.width(config.reads[0]),
+        "k": getattr(config.nonlinearity, "k", None),
         "tokens": config.tokens,
         "model": quality["model"],
         "fvu": quality["fvu"]["value"],

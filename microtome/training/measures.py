@@ -1,6 +1,6 @@
 """How good a dictionary is, counted per document, so that intervals can be drawn by resampling documents."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,9 +8,10 @@ import numpy.typing as npt
 import torch
 
 from microtome.activations import SPLITS, Corpus, HeldOut, Shards
-from microtome.dictionaries import SAE, Dictionary, MeanDictionary
+from microtome.dictionaries import SAE, Dictionary, DictionarySet, MeanDictionary
 from microtome.models import Edit, Model, Site
-from microtome.shapes import Bool, Float, Int, Tensor
+from microtome.shapes import Bool, Int, Tensor
+from microtome.training.export import Made
 
 _ROWS = 4096
 _FORWARD_TOKENS = 1024
@@ -21,15 +22,40 @@ Spliceable = SAE | MeanDictionary
 
 
 @torch.no_grad()
-def fvu(dictionary: Dictionary, x: Float[Tensor, "n d_in"]) -> float:
+def fvu(dictionary: Made, rows: Tensor | Mapping[Site, Tensor]) -> float:
     """Fraction of variance unexplained: sum |x - x_hat|^2 / sum |x - mean(x)|^2, both over all rows and columns (mean over these rows).
 
-    A ratio of sums, not a mean of per-token ratios; 0 is perfect, and reconstructing every row as the mean gives 1.
+    A ratio of sums, not a mean of per-token ratios; 0 is perfect, and reconstructing every row as the mean gives 1. Where several sites are written,
+    the mean of theirs.
     """
+    by_site = {dictionary.writes[0]: rows} if isinstance(rows, Tensor) else rows
+    count = len(next(iter(by_site.values())))
+    sums: dict[Site, float] = {}
+    for first in range(0, count, _ROWS):
+        part = {site: each[first : first + _ROWS].float() for site, each in by_site.items()}
+        for site, made in reconstructions(dictionary, part).items():
+            sums[site] = sums.get(site, 0.0) + float((made - part[site]).cpu().double().square().sum())
+    return sum(unexplained / _variance(by_site[site]) for site, unexplained in sums.items()) / len(sums)
+
+
+def reconstructions(dictionary: Made, rows: Mapping[Site, Tensor]) -> dict[Site, Tensor]:
+    """What a dictionary of any kind makes of rows: each site written."""
+    if isinstance(dictionary, DictionarySet):
+        return dictionary.reconstruct(rows)
+    x = read_rows(dictionary, rows)
+    codes = dictionary.encode(x)
+    return {site: dictionary.reconstruct(x, codes=codes, write=site) for site in dictionary.writes}
+
+
+def read_rows(dictionary: Dictionary, rows: Mapping[Site, Tensor]) -> Tensor:
+    """What one dictionary reads: the sites' rows side by side."""
+    inputs = [rows[site].float() for site in dictionary.inputs]
+    return inputs[0] if len(inputs) == 1 else torch.cat(inputs, 1)
+
+
+def _variance(x: Tensor) -> float:
     whole = x.cpu().double()
-    variance = float((whole - whole.mean(0)).square().sum())
-    errors = ((dictionary.reconstruct(rows.float()) - rows.float()).cpu().double() for rows in x.split(_ROWS))
-    return sum(float(error.square().sum()) for error in errors) / variance
+    return float((whole - whole.mean(0)).square().sum())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from microtome.dictionaries import SAE
 from microtome.stats import Result
 from microtome.training.config import TrainConfig
+from microtome.training.export import Made
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,13 +25,15 @@ class StepRecord:
     peak_lr: float
     """What the schedule rises to: names the run during a search."""
     fvu: float
-    """Mean squared error over the variance of the rows that set the input scale: the loss, and an estimate of FVU on this batch."""
+    """Mean squared error over the variance of the rows that set the scale, an estimate of FVU on this batch; the mean over the sites written."""
     l0: float
-    """Mean active features a token."""
+    """Mean active features a token, of each member of a set."""
     dead: int
-    """Features counted as dead before this step."""
+    """Features counted as dead before this step, of all members."""
     aux_loss: float
     """Revival loss before its coefficient, in the units of `fvu`; 0 when nothing is dead."""
+    penalty: float = 0.0
+    """All other losses, weighted, in the units of `fvu`."""
 
 
 @runtime_checkable
@@ -90,7 +92,7 @@ class Quality:
 class Trained:
     """A finished training run."""
 
-    dictionary: SAE
+    dictionary: Made
     path: Path
     """The artifact."""
     id: str

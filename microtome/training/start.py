@@ -1,46 +1,103 @@
-"""Where training starts: the scale of the inputs, the decoder's bias, and the rows."""
+"""Where training starts: the scale and centre of every site, the decoder's bias, and the rows."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 
-from microtome.dictionaries.kernels import Weights
 from microtome.errors import NotEnoughTokens
+from microtome.models import Site
 from microtome.shapes import Float, Tensor
 from microtome.training.config import TrainConfig
+from microtome.training.forward import Parameters
+from microtome.training.layout import Layout, Member
+from microtome.training.rules import rule_of
+
+_RIDGE = 0.1
+"""Of the mean variance a column: keeps the linear map from few rows tame."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiteStart:
+    """How a site's rows come into scaled units."""
+
+    scale: float
+    mean: Float[Tensor, "d"]
+    """Of the scaled rows: what encoders that are not `centred` read is taken from here, and folded into their biases when the dictionary is made."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
     """What every learning rate begins from."""
 
-    weights: Weights
-    """In scaled units; not to be written into."""
-    input_scale: float
+    weights: list[Parameters]
+    """One a layout, in scaled units; not to be written into."""
+    sites: dict[Site, SiteStart]
+
+    def scaled(self, rows: Mapping[Site, Tensor]) -> dict[Site, Tensor]:
+        """fp32 rows in scaled units."""
+        return {site: rows[site].float() * start.scale for site, start in self.sites.items()}
+
+    def centre(self, member: Member) -> Float[Tensor, "d_in"]:
+        """The mean of what a member reads."""
+        return torch.cat([self.sites[site].mean for site in member.reads])
 
 
-def start_from(rows: Float[Tensor, "n d_in"], config: TrainConfig) -> Start:
+def start_from(rows: Mapping[Site, Tensor], config: TrainConfig, *, layouts: list[Layout]) -> Start:
     """The start that a sample of rows gives.
 
     The scale makes the root mean square distance from the mean √d, so a scaled input has variance 1 a column on average. (Scaling the raw norm to √d,
-    as Anthropic's April 2024 update does, leaves little variance where the mean is large, as it is in a residual stream.) The decoder's rows are
-    random directions, the encoder's the same ones at `encoder_norm`.
+    as Anthropic's April 2024 update does, leaves little variance where the mean is large, as it is in a residual stream.) The encoder's rows are
+    random directions of norm `encoder_norm`. A decoder row is what the best linear map from read to write makes of its encoder's direction, at
+    norm 1: for an SAE, the direction itself.
     """
-    sample = rows.float()
-    mean, d_in = sample.mean(0), sample.shape[1]
+    sites = {site: _site_start(rows[site].float()) for site in config.sites}
+    sample = {site: rows[site].float() * start.scale for site, start in sites.items()}
+    generator = torch.Generator().manual_seed(config.seed)
+    weights = [_weights(layout, sample, config=config, generator=generator) for layout in layouts]
+    return Start(weights=weights, sites=sites)
+
+
+def _site_start(sample: Float[Tensor, "n d"]) -> SiteStart:
+    mean, width = sample.mean(0), sample.shape[1]
     spread = float((sample - mean).square().sum(1).mean())
     if not math.isfinite(spread) or spread <= 0:
         do = "Harvest more documents, or another site."
-        raise NotEnoughTokens("the activations do not vary.", got=f"variance {spread} over {len(rows)} rows", wanted="above 0", do=do)
-    scale = math.sqrt(d_in / spread)
-    centre = geometric_median(sample * scale) if config.init == "geometric_median" else mean * scale
-    generator = torch.Generator().manual_seed(config.seed)
-    directions = F.normalize(torch.randn(config.d_dict, d_in, generator=generator), dim=1).to(rows.device)
-    bias = torch.zeros(config.d_dict, device=rows.device)
-    weights = Weights(W_enc=directions * config.encoder_norm, W_dec=directions, b_enc=bias, b_dec=centre)
-    return Start(weights=weights, input_scale=scale)
+        raise NotEnoughTokens("the activations do not vary.", got=f"variance {spread} over {len(sample)} rows", wanted="above 0", do=do)
+    scale = math.sqrt(width / spread)
+    return SiteStart(scale=scale, mean=mean * scale)
+
+
+def _weights(layout: Layout, sample: Mapping[Site, Tensor], *, config: TrainConfig, generator: torch.Generator) -> Parameters:
+    target = layout.target(sample)
+    b_dec = geometric_median(target) if config.build.init == "geometric_median" else target.mean(0)
+    width = target.shape[1] // len(layout.targets)
+    rule = rule_of(config.nonlinearity, build=config.build)
+    members: list[dict[str, Tensor]] = []
+    for member, x in zip(layout.members, layout.inputs(sample), strict=True):
+        directions = F.normalize(torch.randn(config.d_dict, x.shape[1], generator=generator), dim=1).to(x.device)
+        written = target[:, member.first * width : (member.first + 1 if layout.tied else member.last) * width]
+        weights = {"W_enc": directions * config.build.encoder_norm, "b_enc": torch.zeros(config.d_dict, device=x.device)}
+        if config.build.frozen_decoder:
+            rows = torch.randn(config.d_dict, written.shape[1], generator=generator).to(x.device)
+        else:
+            rows = directions if written is x or torch.equal(written, x) else directions @ _linear_map(x, written)
+        weights["W_dec"] = F.normalize(rows, dim=1) / (member.last - member.first if layout.tied else 1) ** 0.5
+        weights |= {name: tensor.to(x.device) for name, tensor in rule.tensors(config.d_dict).items()}
+        if config.build.skip:
+            weights["W_skip"] = torch.zeros(width, x.shape[1], device=x.device)
+        members.append(weights)
+    return Parameters(members=members, b_dec=b_dec)
+
+
+def _linear_map(x: Float[Tensor, "n d_in"], y: Float[Tensor, "n d_out"]) -> Float[Tensor, "d_in d_out"]:
+    """Ridge regression of centred y on centred x."""
+    x, y = x - x.mean(0), y - y.mean(0)
+    gram = x.T @ x
+    ridge = _RIDGE * float(gram.diagonal().mean())
+    return torch.linalg.solve(gram + ridge * torch.eye(len(gram), device=x.device), x.T @ y)
 
 
 def geometric_median(rows: Float[Tensor, "n d"], *, iterations: int = 100, tolerance: float = 1e-5) -> Float[Tensor, "d"]:

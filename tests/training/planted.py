@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 
 from microtome.activations import FromMatrix, shards_from_matrix
+from microtome.dictionaries import TopK
 from microtome.models import Site
-from microtome.training import TrainConfig
+from microtome.training import AuxK, Build, Schedule, TrainConfig
 
 SITE = Site("resid_post", 0)
 
@@ -25,6 +26,13 @@ def planted_shards(out: Path, *, n: int = 6000) -> FromMatrix:
 
 
 def small_config(**changes: object) -> TrainConfig:
-    """A training of 60 steps that takes well under a second."""
-    base = {"site": SITE, "d_dict": 32, "k": 3, "tokens": 60 * 128, "batch_size": 128, "lr": 4e-3, "dead_after_tokens": 2000}
-    return TrainConfig(**{**base, **changes})  # type: ignore[arg-type]  # fields by name
+    """A training of 60 steps that takes well under a second; a field of `Schedule`, `Build` or `AuxK` is named like any other."""
+    base = {"reads": (SITE,), "d_dict": 32, "nonlinearity": TopK(k=3), "tokens": 60 * 128, "batch_size": 128, "lr": 4e-3}
+    groups = {"schedule": Schedule, "build": Build, "revival": AuxK}
+    inner: dict[str, dict[str, object]] = {"revival": {"dead_after_tokens": 2000}, "schedule": {}, "build": {}}
+    outer: dict[str, object] = {}
+    for name, value in changes.items():
+        owner = next((group for group, kind in groups.items() if name in kind.__dataclass_fields__), None)
+        (outer if owner is None else inner[owner])[name] = value
+    made = {group: kind(**inner[group]) for group, kind in groups.items()}  # type: ignore[arg-type]  # fields by name
+    return TrainConfig(**{**base, **made, **outer})  # type: ignore[arg-type]  # fields by name

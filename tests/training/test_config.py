@@ -19,15 +19,22 @@ def test_a_config_survives_json() -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        *[("k", 0), ("k", 33), ("d_dict", 0), ("tokens", 5), ("batch_size", 0), ("lr", -1.0), ("lr_search_tokens", 1)],
-        *[("lr", math.inf), ("lr", math.nan), ("lr_search", (1e-3, math.inf)), ("encoder_norm", math.inf), ("aux_coefficient", math.nan)],
-        *[("warmup_share", 1.0), ("decay_share", 1.1), ("encoder_norm", 0.0), ("aux_coefficient", -0.1), ("dead_after_tokens", 0)],
+        *[("d_dict", 0), ("tokens", 5), ("batch_size", 0), ("lr", -1.0), ("lr_search_tokens", 0)],
+        *[
+            ("lr", math.inf),
+            ("lr", math.nan),
+            ("lr_search", (1e-3, math.inf)),
+            ("encoder_norm", math.inf),
+            ("coefficient", math.nan),
+            ("bandwidth", 0.0),
+        ],
+        *[("warmup_share", 1.0), ("decay_share", 1.1), ("encoder_norm", 0.0), ("coefficient", -0.1), ("dead_after_tokens", 0)],
     ],
 )
 def test_a_value_out_of_range_is_named(field: str, value: float | tuple[float, ...]) -> None:
     with pytest.raises(ConfigError) as caught:
         small_config(**{field: value})
-    assert "TrainConfig." in str(caught.value)
+    assert field in str(caught.value)
 
 
 def test_a_misspelt_field_is_answered_with_the_nearest() -> None:

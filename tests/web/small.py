@@ -6,9 +6,10 @@ from pathlib import Path
 
 from microtome.activations import CorpusConfig, HarvestConfig, build_corpus, harvest
 from microtome.artifacts import Workspace
+from microtome.dictionaries import TopK
 from microtome.features import build_index
 from microtome.models import Model, Site
-from microtome.training import TrainConfig, train
+from microtome.training import AuxK, TrainConfig, train
 
 INDEX = "small"
 SCRIPT = "<script>alert(1)</script><img src=x onerror=alert(2)>"
@@ -24,7 +25,9 @@ def make_workspace(folder: Path, model: Model) -> None:
     corpus = build_corpus(model, CorpusConfig(source=str(source), label_key="label", context_length=64), out=place.place("corpus", INDEX))
     site = Site.parse("L1.resid_post")
     shards = harvest(model, corpus, config=HarvestConfig(sites=(site,)), out=place.place("shards", INDEX))
-    config = TrainConfig(site=site, d_dict=D_DICT, k=6, tokens=8192, batch_size=256, lr=3e-3, dead_after_tokens=4096)
+    config = TrainConfig(
+        reads=(site,), d_dict=D_DICT, nonlinearity=TopK(k=6), tokens=8192, batch_size=256, lr=3e-3, revival=AuxK(dead_after_tokens=4096)
+    )
     train(shards, corpus, config=config, out=place.place("dictionary", INDEX), model=model)
     build_index(place.place("dictionary", INDEX), shards, corpus=corpus, model=model, out=place.place("index", INDEX))
 
