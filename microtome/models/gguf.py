@@ -128,12 +128,16 @@ def _convert(file: Path, folder: Path, progress: Progress | None) -> None:
         fields = _fields(file)
         try:
             tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-            model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
+            loaded: Any = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32, output_loading_info=True)
         except _UNREADABLE as error:
             do = "Use the safetensors form of the model."
             raise ModelUnsupported(
                 f"{file.name} cannot be converted: {error}", got=fields["architecture"], wanted="a known architecture", do=do
             ) from error
+        model, account = loaded
+        if missing := sorted(account["missing_keys"]):  # they would be random numbers
+            got, do = f"{len(missing)} missing: {', '.join(missing[:3])}", "Download it again, or use the safetensors form of the model."
+            raise ModelDamaged(f"{file.name} does not hold all weights of its model.", got=got, wanted="every weight", do=do)
         _mend_tokenizer(tokenizer, fields["pre"])
         _mark_dequantised(model)
         model.save_pretrained(folder)

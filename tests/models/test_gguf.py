@@ -27,7 +27,7 @@ _NAMES = {
 }
 
 
-def write_gguf(model: Model, file: Path, *, architecture: str = "llama") -> None:
+def write_gguf(model: Model, file: Path, *, architecture: str = "llama", without: str = "") -> None:
     """A Llama as llama.cpp keeps it: its own names, and the rows of q and k in the order of its rotary embedding."""
     config, backend = model.hf.config, json.loads(model.tokenizer._backend.to_str())
     writer = gguf.GGUFWriter(str(file), architecture)
@@ -52,6 +52,8 @@ def write_gguf(model: Model, file: Path, *, architecture: str = "llama") -> None
     writer.add_bos_token_id(model.tokenizer.bos or 0)
     writer.add_eos_token_id(model.tokenizer.eos or 0)
     for name, weight in model.hf.state_dict().items():
+        if name == without:
+            continue
         writer.add_tensor(_gguf_name(name), _gguf_order(name, weight.numpy()))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -179,6 +181,12 @@ def test_a_truncated_file_is_named_and_leaves_nothing_in_the_cache(file: Path, t
     with pytest.raises(ModelDamaged, match=r"small\.gguf"):
         load(str(file))
     assert [entry.name for entry in (tmp_path / "cache" / "models").iterdir() if entry.suffix != ".lock"] == []
+
+
+def test_a_file_without_all_weights_is_refused_not_filled_with_random_numbers(llama: Model, file: Path):
+    write_gguf(llama, file, without="model.layers.1.mlp.up_proj.weight")
+    with pytest.raises(ModelDamaged, match="up_proj"):
+        load(str(file))
 
 
 def test_what_is_no_gguf_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
