@@ -1,7 +1,8 @@
-"""The training step against SAELens and sparsify: tokens a second on the same rows in memory, d 576, batch 4,096, k 32, CPU, 2 threads.
+"""The training step against SAELens, sparsify and dictionary_learning: tokens a second on the same rows in memory.
 
-Every trainer runs its own loop in its own process, with a learning rate of 1e-3 that falls linearly to 0, and is timed from batch to batch; the
-step is the median. Equality: after the same tokens, our FVU on held-out rows is not worse than the peer's by more than 1 %.
+d 576, batch 4,096, k 32, CPU, 2 threads; TopK and BatchTopK. Every trainer runs its own loop in its own process, with a learning rate of 1e-3 that
+falls linearly to 0, and is timed from batch to batch; the step is the median. Equality: after the same tokens, our FVU on held-out rows is not
+worse than the peer's by more than 1 %. The physical limit is one encoder product of the batch in the fastest floating-point type of the machine.
 
 The rows are synthetic: sums of a few of 8,192 random directions with power-law rates (24 a row), log-normal sizes, and noise. SAELens' fastest
 setting is `autocast` where the processor multiplies bf16, else its default; what ran is in the row. `--quick` takes few steps and asserts nothing.
@@ -15,91 +16,111 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from rows import row
+
+if TYPE_CHECKING:
+    import torch
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "peers"))
 ROWS = HERE / ".work" / "training-rows.npy"
-SIZES = {4608: 60, 18432: 20}
+SIZES = {4608: 40, 18432: 10}
 """Features: steps."""
-BARS = {"SAELens": {4608: 9.0, 18432: 13.0}, "SAELens at its fastest setting": {4608: 4.5, 18432: 7.0}, "sparsify": {4608: 3.5, 18432: 3.3}}
-ROUNDS = 1
-"""Of every trainer; the step is the median within a round, and more rounds show the drift of the machine."""
+BARS = {
+    "topk": {
+        "SAELens": {4608: 11.0, 18432: 16.0},
+        "SAELens at its fastest setting": {4608: 5.0, 18432: 8.0},
+        "sparsify": {4608: 4.0, 18432: 4.0},
+        "dictionary_learning": {4608: 10.0, 18432: 10.0},
+    },
+    "batchtopk": {"SAELens": {4608: 15.0, 18432: 17.0}, "SAELens at its fastest setting": {4608: 5.0, 18432: 8.0}},
+}
+LIMIT_BARS = {4608: 0.35, 18432: 0.65}
+NAMES = {"topk": "TopK", "batchtopk": "BatchTopK"}
 
 
 def main() -> None:
     import setup as peers
-    import torch
-
-    from microtome.dictionaries.kernels import pick_product
 
     quick = "--quick" in sys.argv
     if not ROWS.exists():
         make_rows(ROWS)
-    commands = {
-        "ours": [sys.executable, str(HERE / "training.py"), "--ours"],
-        "SAELens": [str(peers.python_of("saelens")), str(HERE / "peers" / "saelens_topk.py")],
-        "SAELens autocast": [str(peers.python_of("saelens")), str(HERE / "peers" / "saelens_topk.py"), "autocast"],
-        "sparsify": [str(peers.python_of("sparsify")), str(HERE / "peers" / "sparsify_topk.py")],
-    }
-    if pick_product(torch.device("cpu")) == "float32":
-        del commands["SAELens autocast"]  # emulated bf16 is ten times slower than fp32: here the default is the fastest setting
-    for d_dict, steps in SIZES.items():
-        found: dict[str, list[dict[str, float]]] = {name: [] for name in commands}
-        for turn in range(1 if quick else ROUNDS):
-            for name, command in commands.items():
-                if name.endswith("autocast") and turn:
-                    continue
-                found[name].append(_timed(name, command, d_dict=d_dict, steps=4 if quick or name.endswith("autocast") else steps))
-        _rows(found, d_dict=d_dict, check=not quick)
+    programs = {"ours": [sys.executable, str(HERE / "training.py"), "--ours"]}
+    for name, package in (("SAELens", "saelens"), ("sparsify", "sparsify"), ("dictionary_learning", "dictionary_learning")):
+        programs[name] = [str(peers.python_of(package)), str(HERE / "peers" / f"{package}_train.py")]
+    with_bf16 = has_bf16_unit()
+    for architecture, bars in BARS.items():
+        for d_dict, steps in SIZES.items():
+            wanted = ["ours", *(name for name in bars if name in programs)]
+            found = {name: _timed(name, programs[name], d_dict=d_dict, steps=4 if quick else steps, architecture=architecture) for name in wanted}
+            if with_bf16:
+                found["SAELens autocast"] = _timed(
+                    "SAELens autocast", programs["SAELens"], d_dict=d_dict, steps=4, architecture=architecture, extra=["autocast"]
+                )
+            _rows(found, d_dict=d_dict, architecture=architecture, check=not quick)
 
 
-def _timed(name: str, command: list[str], *, d_dict: int, steps: int) -> dict[str, float]:
-    """One run of a trainer; `autocast` differs in speed alone, so it takes few steps."""
-    head, tail = command[:2], command[2:]
-    if tail == ["--ours"]:
-        head, tail = [*head, *tail], []
+def has_bf16_unit() -> bool:
+    """Whether this processor multiplies bf16; elsewhere torch emulates it, ten times slower than fp32."""
+    import torch
+
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def _timed(name: str, program: list[str], *, d_dict: int, steps: int, architecture: str, extra: list[str] | None = None) -> dict[str, float]:
+    """One run of a trainer."""
     environment = {**os.environ, "OMP_NUM_THREADS": "2", "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1", "PYTHONPATH": str(HERE / "peers")}
+    arguments = [str(ROWS), str(d_dict), str(steps), architecture, *(extra or [])]
     start = _cpu()
-    ran = subprocess.run([*head, str(ROWS), str(d_dict), str(steps), *tail], capture_output=True, text=True, env=environment, check=False)
+    ran = subprocess.run([*program, *arguments], capture_output=True, text=True, env=environment, check=False)
     if ran.returncode != 0:
         sys.exit(f"{name} failed:\n{ran.stderr[-3000:]}")
     result: dict[str, float] = json.loads(ran.stdout.splitlines()[-1])
-    others = _others(start)
-    print(f"{name}, {d_dict} features: {1000 * result['step_s']:.0f} ms a step, FVU {result['fvu']:.4f}, others {others:.0%} of CPU", file=sys.stderr)
+    what = f"{name}, {NAMES[architecture]}, {d_dict} features"
+    print(f"{what}: {1000 * result['step_s']:.0f} ms a step, FVU {result['fvu']:.4f}, others {_others(start):.0%} of CPU", file=sys.stderr)
     return result
 
 
-def _rows(found: Mapping[str, list[dict[str, float]]], *, d_dict: int, check: bool) -> None:
+def _rows(found: Mapping[str, dict[str, float]], *, d_dict: int, architecture: str, check: bool) -> None:
     from lap import BATCH
 
-    step = {name: statistics.median(run["step_s"] for run in runs) for name, runs in found.items()}
-    fvu = {name: statistics.median(run["fvu"] for run in runs) for name, runs in found.items()}
-    fastest = min((name for name in ("SAELens", "SAELens autocast") if name in step), key=lambda name: step[name])
-    for peer, source in (("SAELens", "SAELens"), ("SAELens at its fastest setting", fastest), ("sparsify", "sparsify")):
-        compared = "SAELens" if peer.startswith("SAELens") else peer
-        fits = fvu["ours"] <= 1.01 * fvu[compared]
-        assert fits or not check, f"at equal tokens our FVU is {fvu['ours']:.4f}, that of {compared} {fvu[compared]:.4f}"
-        row: dict[str, Any] = {
-            "name": f"training step ÷ {peer}, {d_dict} features" + (f" ({source})" if peer not in (source, "sparsify") else ""),
-            "ratio": round(step[source] / step["ours"], 3),
-            "bar": BARS[peer][d_dict],
-            "ours": round(BATCH / step["ours"]),
-            "peer": round(BATCH / step[source]),
-            "unit": "tokens/s",
-            "equal": f"FVU at equal tokens {fvu['ours']:.4f}, peer {fvu[compared]:.4f}" if check else None,
-        }
-        print(json.dumps(row), flush=True)
+    ours = found["ours"]
+    fastest = min((name for name in ("SAELens", "SAELens autocast") if name in found), key=lambda name: found[name]["step_s"])
+    for peer, bars in BARS[architecture].items():
+        source = fastest if peer.endswith("fastest setting") else peer
+        theirs = found["SAELens" if source == "SAELens autocast" else source]
+        assert ours["fvu"] <= 1.01 * theirs["fvu"] or not check, f"at equal tokens our FVU is {ours['fvu']:.4f}, that of {peer} {theirs['fvu']:.4f}"
+        row(
+            f"{NAMES[architecture]} step ÷ {peer}, {d_dict} features" + ("" if peer == source else f" ({source})"),
+            ratio=found[source]["step_s"] / ours["step_s"],
+            bar=bars[d_dict],
+            ours=round(BATCH / ours["step_s"]),
+            peer=round(BATCH / found[source]["step_s"]),
+            unit="tokens/s",
+            equal=f"FVU at equal tokens {ours['fvu']:.4f}, peer {theirs['fvu']:.4f}" if check else None,
+        )
+    if architecture == "topk":
+        row(
+            f"share of the encoder-product limit, {d_dict} features",
+            ratio=ours["product_s"] / ours["step_s"],
+            bar=LIMIT_BARS[d_dict],
+            ours=round(BATCH / ours["step_s"]),
+            peer=round(BATCH / ours["product_s"]),
+            unit="tokens/s",
+        )
 
 
 def ours() -> None:
-    """Our own loop, called as `training.py --ours rows.npy d_dict steps`."""
+    """Our own loop, called as `training.py --ours rows.npy d_dict steps architecture`."""
     from lap import BATCH, LR, K, Laps, Run, report
 
+    from microtome.dictionaries import SAE, BatchTopK, TopK
     from microtome.models import Site
-    from microtome.training import Fit, TrainConfig
+    from microtome.training import AuxK, Fit, Schedule, TrainConfig
 
-    run = Run.from_argv([arg for arg in sys.argv if arg != "--ours"])
+    run = Run.from_argv([argument for argument in sys.argv if argument != "--ours"])
 
     class InMemory(Laps):
         def state(self) -> dict[str, Any]:
@@ -109,12 +130,36 @@ def ours() -> None:
             self.times.clear()
 
     laps = InMemory(run.train)
-    site = Site("resid_post", 0)
+    chosen = BatchTopK(k=K) if run.architecture == "batchtopk" else TopK(k=K)
     config = TrainConfig(
-        site=site, d_dict=run.d_dict, k=K, tokens=run.steps * BATCH, batch_size=BATCH, lr=LR, warmup_share=0, decay_share=1, dead_after_tokens=10**7
+        reads=(Site("resid_post", 0),),
+        nonlinearity=chosen,
+        d_dict=run.d_dict,
+        tokens=run.steps * BATCH,
+        batch_size=BATCH,
+        lr=LR,
+        schedule=Schedule(warmup_share=0, decay_share=1),
+        revival=AuxK(dead_after_tokens=10**7),
     )
     dictionary = Fit(laps, config, dev=run.held).run()
-    report([*laps.times, time.perf_counter()], run, dictionary.reconstruct)
+    assert isinstance(dictionary, SAE)
+    times = [*laps.times, time.perf_counter()]
+    report(times, run, dictionary.reconstruct, product_s=_product(run.train[:BATCH], run.d_dict))
+
+
+def _product(rows: "torch.Tensor", d_dict: int) -> float:
+    """Seconds of one encoder product of a batch, in blocks of rows whose results stay in the cache; the median of five."""
+    import torch
+
+    kind = torch.bfloat16 if has_bf16_unit() else torch.float32
+    left, right = rows.to(kind), torch.randn(d_dict, rows.shape[1]).to(kind)
+    took: list[float] = []
+    for _ in range(6):
+        began = time.perf_counter()
+        for part in left.split(max(32, (1 << 20) // d_dict)):
+            torch.nn.functional.linear(part, right)
+        took.append(time.perf_counter() - began)
+    return statistics.median(took[1:])
 
 
 def make_rows(file: Path, *, d: int = 576, directions: int = 8192, active: float = 24.0, rows: int = 64 * 4096 + 8192) -> None:

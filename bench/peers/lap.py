@@ -18,18 +18,26 @@ WARM = 3
 
 @dataclass(frozen=True)
 class Run:
-    """One trainer's task, from its command line: `rows.npy d_dict steps`."""
+    """One trainer's task, from its command line: `rows.npy d_dict steps architecture [k=32] [lr=0.001] [save=weights.npz]`."""
 
     train: torch.Tensor
     held: torch.Tensor
     d_dict: int
     steps: int
+    architecture: str
+    """`topk` or `batchtopk`."""
+    k: int
+    lr: float
+    save: str | None
+    """Where the four tensors go, a feature a row of both matrices."""
 
     @classmethod
     def from_argv(cls, argv: list[str]) -> "Run":
         torch.set_num_threads(2)
         rows = torch.from_numpy(np.load(argv[1]))
-        return cls(rows[:-HELD], rows[-HELD:], int(argv[2]), int(argv[3]))
+        named = dict(word.split("=", 1) for word in argv[5:] if "=" in word)
+        settings = (int(named.get("k", K)), float(named.get("lr", LR)), named.get("save"))
+        return cls(rows[:-HELD], rows[-HELD:], int(argv[2]), int(argv[3]), argv[4], *settings)
 
 
 class Laps(Iterator[torch.Tensor]):
@@ -45,11 +53,11 @@ class Laps(Iterator[torch.Tensor]):
         return self.rows[at : at + BATCH]
 
 
-def report(times: list[float], run: Run, reconstruct: Callable[[torch.Tensor], torch.Tensor]) -> None:
-    """Print the median step and the FVU on the held-out rows: sum of squares unexplained over centred sum of squares."""
+def report(times: list[float], run: Run, reconstruct: Callable[[torch.Tensor], torch.Tensor], **more: float) -> None:
+    """Print the median step, `more`, and the FVU on the held-out rows: sum of squares unexplained over centred sum of squares."""
     steps = [after - before for before, after in itertools.pairwise(times)]
     with torch.no_grad():
         unexplained = sum(float((reconstruct(rows) - rows).double().square().sum()) for rows in run.held.split(2048))
     variance = float((run.held - run.held.mean(0)).double().square().sum())
-    print(json.dumps({"step_s": statistics.median(steps[min(WARM, len(steps) // 2) :]), "fvu": unexplained / variance}))
+    print(json.dumps({"step_s": statistics.median(steps[min(WARM, len(steps) // 2) :]), "fvu": unexplained / variance, **more}))
     sys.stdout.flush()

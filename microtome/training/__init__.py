@@ -11,6 +11,7 @@ from microtome.training.loop import open_trained, train
 from microtome.training.losses import L0, L1, LOSSES, AuxK, Loss, Matryoshka, Nested, Penalty, PreAct, Tanh
 from microtome.training.quality import measure_quality
 from microtome.training.records import Callback, ControlDensity, LrTrial, Quality, StepRecord, Trained
+from microtome.training.synthetic import Planted, PlantedConfig, Recovered, recovered
 
 __all__ = [
     "TrainConfig",
@@ -39,4 +40,8 @@ __all__ = [
     "measure_quality",
     "Fit",
     "Batches",
+    "Planted",
+    "PlantedConfig",
+    "Recovered",
+    "recovered",
 ]

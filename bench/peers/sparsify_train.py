@@ -1,4 +1,4 @@
-"""sparsify's own trainer on given rows: `sparsify_topk.py rows.npy d_dict steps`. Runs in bench/peers/sparsify/.venv.
+"""sparsify's own trainer on given rows: `sparsify_train.py rows.npy d_dict steps topk`. Runs in bench/peers/sparsify/.venv.
 
 It trains from a model's forward; the model here has one layer that hands on the stored rows which the token ids name.
 """
@@ -9,7 +9,7 @@ import time
 import types
 
 import torch
-from lap import BATCH, LR, K, Run, report
+from lap import BATCH, Run, report
 from sparsify import SparseCoderConfig, TrainConfig, Trainer
 
 CONTEXT = 128
@@ -58,10 +58,10 @@ class Positions:
 torch.manual_seed(0)
 positions = Positions()
 config = TrainConfig(
-    SparseCoderConfig(num_latents=run.d_dict, k=K),
+    SparseCoderConfig(num_latents=run.d_dict, k=run.k),
     batch_size=BATCH // CONTEXT,
     optimizer="adam",
-    lr=LR,
+    lr=run.lr,
     lr_warmup_steps=0,
     hookpoints=["hook"],
     log_to_wandb=False,
