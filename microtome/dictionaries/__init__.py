@@ -9,11 +9,12 @@ kernels compute.
 """
 
 from microtome.dictionaries.codes import Csr, SparseCodes
-from microtome.dictionaries.controls import MeanDictionary, random_like
+from microtome.dictionaries.controls import MeanDictionary, kmeans, pca, random_like
 from microtome.dictionaries.crosscoder import Crosscoder
 from microtome.dictionaries.dictionary import Dictionary
-from microtome.dictionaries.formats import load_dictionary, read_weights, save
+from microtome.dictionaries.formats import load_any, load_dictionary, read_any, read_weights, save, write_weights
 from microtome.dictionaries.layers import DictionarySet
+from microtome.dictionaries.neurons import Neurons, neurons
 from microtome.dictionaries.nonlinearity import (
     NONLINEARITIES,
     AbsTopK,
@@ -51,7 +52,14 @@ __all__ = [
     "nonlinearity_from_json",
     "MeanDictionary",
     "random_like",
+    "kmeans",
+    "pca",
+    "Neurons",
+    "neurons",
     "load_dictionary",
+    "load_any",
     "read_weights",
+    "read_any",
     "save",
+    "write_weights",
 ]

@@ -61,7 +61,7 @@ class Crosscoder(Dictionary):
         self.tensors: dict[str, Tensor] = {name: held[name] for name in nonlinearity.tensors}
         """The nonlinearity's own weights, one number a feature."""
         each = [torch.full((width,), scale) for width, scale in zip(widths, input_scales, strict=True)]
-        self._scale: Float[Tensor, "d_in"] = torch.cat(each).to(self.W_enc)
+        self.scale: Float[Tensor, "d_in"] = torch.cat(each).to(self.W_enc)
 
     @property
     def inputs(self) -> tuple[Site, ...]:
@@ -88,7 +88,7 @@ class Crosscoder(Dictionary):
     def encode(self, x: Float[Tensor, "n d_in"]) -> SparseCodes:
         """See `Dictionary.encode`; in blocks of rows."""
         self.fits(x)
-        return encode_in_blocks(x, self.weights(), nonlinearity=self.nonlinearity, scaled=lambda rows: rows * self._scale)
+        return encode_in_blocks(x, self.weights(), nonlinearity=self.nonlinearity, scaled=lambda rows: rows * self.scale)
 
     @torch.no_grad()
     def decode(self, codes: SparseCodes, *, write: Site | None = None, part: int | None = None) -> Float[Tensor, "n d_out"]:
@@ -98,7 +98,7 @@ class Crosscoder(Dictionary):
         return self._unscaled(self.W_dec)[:, self.columns(write=write, part=part)]
 
     def encoder_directions(self) -> Float[Tensor, "d_dict d_in"]:
-        return self.W_enc * self._scale
+        return self.W_enc * self.scale
 
     def norms(self) -> Float[Tensor, "d_dict parts"]:
         """The norm of each feature's decoder in each part, in scaled units: where a feature lives, and which model has it."""
@@ -124,4 +124,4 @@ class Crosscoder(Dictionary):
         return self.with_weights({name: weight.to(device) for name, weight in self.weights().items()})
 
     def _unscaled(self, z: Float[Tensor, "n d_out"]) -> Float[Tensor, "n d_out"]:
-        return z / self._scale
+        return z / self.scale

@@ -27,8 +27,13 @@ def encode_in_blocks(
     """nonlinearity(W_enc scaled(x) + b_enc), a block of rows after the other, in the number type of `W_enc`."""
     W_enc, b_enc = weights["W_enc"], weights["b_enc"]
     per_feature = {name: weights[name] for name in ("b_enc", *nonlinearity.tensors)}
-    block = max(1, _BLOCK_VALUES // len(W_enc))
-    return joined([nonlinearity(F.linear(scaled(rows.to(W_enc.dtype)), W_enc, b_enc), per_feature) for rows in x.split(block)])
+    blocks = blocks_of(x, len(W_enc))
+    return joined([nonlinearity(F.linear(scaled(rows.to(W_enc.dtype)), W_enc, b_enc), per_feature) for rows in blocks])
+
+
+def blocks_of(x: Float[Tensor, "n d_in"], d_dict: int) -> tuple[Tensor, ...]:
+    """The rows in blocks whose pre-activations stay small; one empty block where there are no rows."""
+    return x.split(max(1, _BLOCK_VALUES // d_dict))
 
 
 def joined(parts: list[SparseCodes]) -> SparseCodes:

@@ -114,6 +114,10 @@ class Model:
         """The size of the last axis at a site."""
         return self._map.widths[self.site(site)]
 
+    def module(self, site: Site) -> nn.Module:
+        """The Hugging Face module at whose input or output a site lies."""
+        return self._map.places[self.site(site)].module
+
     def tap(self, *, read: Collection[Site] = (), edit: Mapping[Site, Edit] | None = None) -> AbstractContextManager[Mapping[Site, Tensor]]:
         """Read and edit the forwards that run inside the block, in this thread.
 
