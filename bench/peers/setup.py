@@ -10,18 +10,25 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-PEERS = {"saelens": "sae-lens==6.54.12", "sparsify": "eai-sparsify==1.3.3"}
+PEERS = {
+    "saelens": ["sae-lens==6.54.12"],
+    "sparsify": ["eai-sparsify==1.3.3"],
+    # what these two need to run at all: their own lists ask for old releases of transformers, nnsight and others
+    "dictionary_learning": ["einops tqdm numpy safetensors huggingface_hub pyyaml", "--no-deps dictionary-learning==0.1.0 circuit-tracer==0.5.0"],
+}
+"""What pip installs after torch, one call an entry."""
 
 
 def python_of(name: str) -> Path:
     """The interpreter of a peer's environment, which is made if it is not there."""
     folder = HERE / name / ".venv"
-    python, stamp = folder / "bin" / "python", folder / PEERS[name]
+    python, stamp = folder / "bin" / "python", folder / f"{PEERS[name][-1].replace(' ', '_')}"
     if not stamp.exists():
-        print(f"setting up {PEERS[name]} in {folder} …", file=sys.stderr)
+        print(f"setting up {name} in {folder} …", file=sys.stderr)
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-        for package in (_torch(), PEERS[name]):
-            subprocess.run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", package], check=True, stdout=sys.stderr)
+        for packages in (_torch(), *PEERS[name]):
+            install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *packages.split()]
+            subprocess.run(install, check=True, stdout=sys.stderr)
         stamp.touch()
     return python
 
