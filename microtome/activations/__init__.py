@@ -13,6 +13,9 @@ from microtome.activations.build import build_corpus
 from microtome.activations.corpus import POSITION, ROLE_NAMES, SPECIAL, SPLITS, TEMPLATE, Corpus, CorpusConfig, Roles, Span
 from microtome.activations.harvest import HarvestConfig, context_batches, harvest
 from microtome.activations.matrix import FromMatrix, shards_from_matrix
+from microtome.activations.pairs import HeldOutPairs, TurnPairs, TurnPairStream
+from microtome.activations.pooled import Pooled
+from microtome.activations.pooling import PoolingConfig, pool, sentence_spans, window_spans
 from microtome.activations.rows import HeldOut, RoleRows, Rows, held_out, held_out_sites
 from microtome.activations.shards import ShardBlock, Shards
 from microtome.activations.sources import SOURCES, Document, Source, Unreadable, open_source
@@ -47,4 +50,12 @@ __all__ = [
     "HeldOut",
     "held_out",
     "held_out_sites",
+    "PoolingConfig",
+    "pool",
+    "Pooled",
+    "window_spans",
+    "sentence_spans",
+    "TurnPairStream",
+    "TurnPairs",
+    "HeldOutPairs",
 ]

@@ -6,12 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from activations.texts import Build, WriteLines, words
 
-from microtome.activations import ActivationStream, Corpus, FromMatrix, HarvestConfig, RoleRows, Shards, harvest, held_out, shards_from_matrix
+from microtome.activations import ActivationStream, Corpus, FromMatrix, RoleRows, Shards, held_out, shards_from_matrix
 from microtome.activations.corpus import SPLITS
 from microtome.errors import ConfigError, NotEnoughTokens, ShapeMismatch
-from microtome.models import Model, Site
+from microtome.models import Site
 
 N = 20_000
 
@@ -148,18 +147,6 @@ def test_sizes_and_split_are_checked(numbered: FromMatrix) -> None:
 
 
 SITES = (Site("resid_post", 1), Site("mlp_out", 0), Site("embed"))
-
-
-@pytest.fixture
-def chats(build: Build, jsonl: WriteLines) -> Corpus:
-    """60 conversations of four turns."""
-    turn = ("user", "assistant")
-    return build(jsonl([{"messages": [{"role": turn[j % 2], "content": words(i + j, 5 + j)} for j in range(4)]} for i in range(60)]))
-
-
-@pytest.fixture
-def shards(tmp_path: Path, model: Model, chats: Corpus) -> Shards:
-    return harvest(model, chats, config=HarvestConfig(sites=SITES, shard_tokens=700, dtype="float32"), out=tmp_path / "shards")
 
 
 def rows_of(shards: Shards, site: Site) -> torch.Tensor:
