@@ -7,7 +7,15 @@ from microtome.dictionaries.kernels import Pairs, Product, Proposer, batch_top_k
 
 SHAPES = [(1, 4, 8, 1), (7, 17, 24, 3), (33, 12, 64, 64), (130, 32, 512, 8), (65, 24, 1003, 16), (5, 3, 2, 9), (300, 40, 777, 5)]
 """(n, d_in, d_dict, k): one row, ragged widths and blocks, k = d_dict, k above d_dict."""
-PRODUCTS: list[Product] = ["float32", "bfloat16"]
+PRODUCTS: list[Product] = ["float32", "bfloat16", "int8"]
+
+
+@pytest.fixture(autouse=True)
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other products are tested in torch alone; `int8` takes the compiled kernels where there are any."""
+    parameters = request.node.callspec.params if hasattr(request.node, "callspec") else {}
+    if parameters.get("product") != "int8":
+        monkeypatch.setenv("MICROTOME_NATIVE", "0")
 
 
 class Problem:
@@ -84,10 +92,11 @@ def test_a_batch_without_positive_pre_activations_has_no_pairs() -> None:
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("level", [-9.0, 0.8])
-def test_sums_over_pairs_are_products_with_the_dense_matrix(shape: tuple[int, int, int, int], level: float) -> None:
+@pytest.mark.parametrize("product", ["float32", "int8"])
+def test_sums_over_pairs_are_products_with_the_dense_matrix(shape: tuple[int, int, int, int], level: float, product: Product) -> None:
     n, d_in, d_dict, _ = shape
     it = Problem(n, d_in, d_dict)
-    pairs, _ = pairs_above(it.x, it.W, it.b, bound=torch.full((d_dict,), level), proposer=Proposer(it.W, "float32"))
+    pairs, _ = pairs_above(it.x, it.W, it.b, bound=torch.full((d_dict,), level), proposer=Proposer(it.W, product))
     values = torch.randn(len(pairs.feature), generator=torch.Generator().manual_seed(3))
     dense = pairs.dense(values)
     torch.testing.assert_close(decode(pairs, values, it.table), dense @ it.table, rtol=1e-5, atol=1e-4)
@@ -95,22 +104,24 @@ def test_sums_over_pairs_are_products_with_the_dense_matrix(shape: tuple[int, in
     torch.testing.assert_close(row_dots(pairs, it.x, it.table), (it.x @ it.table.T)[pairs.row, pairs.feature], rtol=1e-5, atol=1e-5)
 
 
-def test_pairs_by_feature_are_the_same_pairs() -> None:
+@pytest.mark.parametrize("product", ["float32", "int8"])
+def test_pairs_by_feature_are_the_same_pairs(product: Product) -> None:
     pairs = Pairs.of_rows(torch.tensor([0, 0, 2, 2, 2]), torch.tensor([3, 1, 1, 0, 3]), rows=4, d_dict=5)
     assert pairs.indptr.tolist() == [0, 2, 2, 5, 5]
     order, row, offsets = pairs.by_feature
     assert (order.tolist(), row.tolist(), offsets.tolist()) == ([3, 1, 2, 0, 4], [2, 0, 2, 0, 2], [0, 1, 3, 3, 5, 5])
 
 
+@pytest.mark.parametrize("product", PRODUCTS)
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_numbers_that_are_not_finite_are_not_hidden(bad: float) -> None:
+def test_numbers_that_are_not_finite_are_not_hidden(bad: float, product: Product) -> None:
     it = Problem(9, 16, 64)
     it.x[4, 3] = bad
     W = it.W.clone()
     W[7, 2] = float("nan")
     for chosen in (
-        top_k_pairs(it.x, W, it.b, k=4, proposer=Proposer(W, "float32")),
-        pairs_above(it.x, W, it.b, bound=torch.zeros(64), proposer=Proposer(W, "float32")),
+        top_k_pairs(it.x, W, it.b, k=4, proposer=Proposer(W, product)),
+        pairs_above(it.x, W, it.b, bound=torch.zeros(64), proposer=Proposer(W, product)),
     ):
         values = decode(chosen.pairs, chosen.pre, it.table)
         assert not bool(values.isfinite().any()), "feature 7 is not a number on any row"

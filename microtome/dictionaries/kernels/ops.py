@@ -4,9 +4,12 @@ With rows x [n, d_in] (centred, in scaled units) and pre = x W_enc^T + b_enc, th
 the work of the latter is proportional to the number of pairs. `reference` has each in dense torch.
 """
 
+from importlib.util import find_spec
+
 import torch
 
-from microtome.dictionaries.kernels import torch_ops
+from microtome.dictionaries.kernels import native, native_ops, torch_ops
+from microtome.dictionaries.kernels.backend import Backend
 from microtome.dictionaries.kernels.pairs import BatchChosen, Chosen, Pairs
 from microtome.dictionaries.kernels.proposer import Proposer
 from microtome.shapes import Float, Tensor
@@ -25,7 +28,7 @@ def top_k_pairs(
     absolute: bool = False,
 ) -> Chosen:
     """The k largest pre-activations of every row (by size where `absolute`; they keep their sign): exactly min(k, d_dict) pairs a row."""
-    return torch_ops.top_k_pairs(centred, W_enc, b_enc, k=k, proposer=proposer, absolute=absolute)
+    return _backend(W_enc).top_k_pairs(centred, W_enc, b_enc, k=k, proposer=proposer, absolute=absolute)
 
 
 def pairs_above(
@@ -37,7 +40,7 @@ def pairs_above(
     proposer: Proposer,
 ) -> Chosen:
     """Every pair whose pre-activation is above its feature's bound (or not a number, so that the loss shows it); rows may have none."""
-    return torch_ops.pairs_above(centred, W_enc, b_enc, bound=bound, proposer=proposer)
+    return _backend(W_enc).pairs_above(centred, W_enc, b_enc, bound=bound, proposer=proposer)
 
 
 def batch_top_k(
@@ -54,7 +57,7 @@ def batch_top_k(
     `guess`, the threshold of the batch before (0: none), only saves time: pairs above somewhat less are counted, and it falls until enough are found.
     """
     wanted = min(k, len(W_enc)) * len(centred)
-    low = 0.8 * (guess if guess > 0 else _sampled_threshold(centred, W_enc, b_enc, k=k))
+    low = 0.9 * (guess if guess > 0 else _sampled_threshold(centred, W_enc, b_enc, k=k))
     while True:
         found = pairs_above(centred, W_enc, b_enc, bound=torch.full_like(b_enc, max(low, 0.0)), proposer=proposer)
         if len(found.pre) >= wanted or low <= 0:
@@ -74,14 +77,25 @@ def _sampled_threshold(centred: Float[Tensor, "n d_in"], W_enc: Float[Tensor, "d
 
 def decode(pairs: Pairs, values: Float[Tensor, "nnz"], table: Float[Tensor, "d_dict d"]) -> Float[Tensor, "n d"]:
     """For every row, the sum over its pairs of value times the feature's row of `table`; zero for a row without pairs."""
-    return torch_ops.decode(pairs, values, table)
+    return _backend(table).decode(pairs, values, table)
 
 
 def row_dots(pairs: Pairs, rows: Float[Tensor, "n d"], table: Float[Tensor, "d_dict d"]) -> Float[Tensor, "nnz"]:
     """For every pair, <rows[row], table[feature]>: the gradient of `decode` for the values, and the pre-activations without bias."""
-    return torch_ops.row_dots(pairs, rows, table)
+    return _backend(table).row_dots(pairs, rows, table)
 
 
 def feature_sums(pairs: Pairs, weight: Float[Tensor, "nnz"], rows: Float[Tensor, "n d"]) -> Float[Tensor, "d_dict d"]:
     """For every feature, the sum over its pairs of weight times the row: the gradient of `decode` for the table; zero for a feature without pairs."""
-    return torch_ops.feature_sums(pairs, weight, rows)
+    return _backend(rows).feature_sums(pairs, weight, rows)
+
+
+def _backend(tensor: Tensor) -> Backend:
+    """Triton's kernels on a CUDA device where Triton is installed, those in C for fp32 on a CPU that they are for, else plain torch."""
+    if tensor.is_cuda and tensor.dtype != torch.float64 and find_spec("triton") is not None:
+        from microtome.dictionaries.kernels import cuda
+
+        return cuda
+    if tensor.device.type == "cpu" and tensor.dtype == torch.float32 and native.available():
+        return native_ops
+    return torch_ops

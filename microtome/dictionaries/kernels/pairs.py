@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import torch
 
+from microtome.dictionaries.kernels import native
 from microtome.shapes import Float, Int, Tensor
 
 
@@ -55,10 +56,18 @@ class Pairs:
     @cached_property
     def by_feature(self) -> ByFeature:
         """Sorted once, for both weight gradients."""
+        if self.feature.device.type == "cpu" and native.available():
+            return self._counted()
         order = self.feature.to(torch.int32).sort(stable=True).indices
         offsets = torch.zeros(self.d_dict + 1, dtype=torch.int64, device=self.feature.device)
         torch.cumsum(torch.bincount(self.feature, minlength=self.d_dict), 0, out=offsets[1:])
         return ByFeature(order=order, row=self.row[order], offsets=offsets)
+
+    def _counted(self) -> ByFeature:
+        indptr, feature = self.indptr.contiguous(), self.feature.contiguous()
+        order, row, offsets = torch.empty_like(feature), torch.empty_like(feature), indptr.new_empty(self.d_dict + 1)
+        native.call("by_feature", indptr, feature, self.rows, self.d_dict, order, row, offsets)
+        return ByFeature(order=order, row=row, offsets=offsets)
 
     def dense(self, values: Float[Tensor, "nnz"]) -> Float[Tensor, "n d_dict"]:
         """The values in their places, 0 elsewhere; for tests and small sizes."""

@@ -4,18 +4,23 @@ from typing import Literal, final
 
 import torch
 
+from microtome.dictionaries.kernels import native
+from microtome.dictionaries.kernels.quantised import Quantised
 from microtome.shapes import Float, Tensor
 
-Product = Literal["float32", "bfloat16"]
+Product = Literal["float32", "bfloat16", "int8"]
+"""`int8` is the compiled kernel's; where that is not available a proposer for it uses fp32, which finds the same features."""
 
 
 def pick_product(device: torch.device) -> Product:
-    """`bfloat16` where it is the faster one: on a GPU, and on a CPU with AVX-512 BF16 or AMX. Elsewhere torch emulates it, ten times slower."""
+    """`bfloat16` on a GPU and on a CPU with AVX-512 BF16 or AMX (elsewhere torch emulates it, ten times slower); else `int8` where `native` works."""
     if device.type != "cpu":
         return "bfloat16"
     has_unit = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
     capable = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return "bfloat16" if has_unit and capable else "float32"
+    if has_unit and capable:
+        return "bfloat16"
+    return "int8" if native.available() else "float32"
 
 
 @final
@@ -28,6 +33,9 @@ class Proposer:
         """`W_enc` itself, or its bf16 shadow."""
         if product == "bfloat16":
             self.table = W_enc.bfloat16()
+        usable = W_enc.device.type == "cpu" and W_enc.dtype == torch.float32 and native.available()
+        self.quantised: Quantised | None = Quantised(W_enc) if product == "int8" and usable else None
+        """The int8 form, for the compiled kernel."""
 
     @torch.no_grad()
     def refresh(self, W_enc: Float[Tensor, "d_dict d_in"]) -> None:
@@ -36,3 +44,5 @@ class Proposer:
             self.table.copy_(W_enc)
         else:
             self.table = W_enc
+        if self.quantised is not None:
+            self.quantised.refresh(W_enc)

@@ -47,11 +47,11 @@ def top_k_pairs(
     parts, values = list[Tensor](), list[Tensor]()
     for _, pre in _blocks(centred, b_enc, proposer):
         parts.append(top_k(pre.abs() if absolute else pre, k))
-        if proposer.product == "float32":
+        if proposer.table.dtype == torch.float32:
             values.append(pre.gather(1, parts[-1]))
     empty = centred.new_zeros(0, min(k, len(W_enc)))
     pairs = Pairs.full(torch.cat(parts) if parts else empty.long(), d_dict=len(W_enc))
-    if proposer.product == "float32":
+    if proposer.table.dtype == torch.float32:
         return Chosen(pairs, torch.cat(values or [empty]).reshape(-1))
     return Chosen(pairs, row_dots(pairs, centred, W_enc) + b_enc[pairs.feature])
 
@@ -65,7 +65,7 @@ def pairs_above(
     proposer: Proposer,
 ) -> Chosen:
     """See `ops.pairs_above`."""
-    exact = proposer.product == "float32"
+    exact = proposer.table.dtype == torch.float32
     low, slack, size = bound, W_enc.new_zeros(0), W_enc.new_zeros(0)
     if not exact:
         low = bound - _MARGIN * (bound.abs() + b_enc.abs())

@@ -1,0 +1,123 @@
+"""The kernels in C, for fp32 tensors on a CPU: the functions of `torch_ops`, with its product where the proposer is not in int8."""
+
+import ctypes
+
+import torch
+import torch.nn.functional as F
+
+from microtome.dictionaries.kernels import native, torch_ops
+from microtome.dictionaries.kernels.pairs import Chosen, Pairs
+from microtome.dictionaries.kernels.proposer import Proposer
+from microtome.shapes import Float, Tensor
+
+_BLOCK = 48
+"""As in native_propose.c."""
+_SIGMAS = 3.0
+"""Standard deviations of a score's rounding error that a candidate may be behind; see the head of native_propose.c."""
+_SURE_SIGMAS = 6.0
+"""The same where a missed pair is not made up for by the next best one."""
+
+
+class _Found(ctypes.Structure):
+    _fields_ = (("count", ctypes.c_int64), ("capacity", ctypes.c_int64), ("feature", ctypes.c_void_p), ("pre", ctypes.c_void_p))
+
+
+def top_k_pairs(
+    centred: Float[Tensor, "n d_in"],
+    W_enc: Float[Tensor, "d_dict d_in"],
+    b_enc: Float[Tensor, "d_dict"],
+    *,
+    k: int,
+    proposer: Proposer,
+    absolute: bool = False,
+    sigmas: float = _SIGMAS,
+) -> Chosen:
+    """See `ops.top_k_pairs`."""
+    quantised = proposer.quantised
+    if quantised is None or 4 * k > len(W_enc):
+        return torch_ops.top_k_pairs(centred, W_enc, b_enc, k=k, proposer=proposer, absolute=absolute)
+    x, b = centred.contiguous(), b_enc.contiguous()
+    quantised.fit(x)
+    base, n, d = quantised.base(b), len(x), x.shape[1]
+    feature, pre = torch.empty(n, k, dtype=torch.int64), torch.empty(n, k)
+    table, most = ctypes.byref(quantised.table), 8 * k + 128
+
+    def part(first: int, last: int) -> None:
+        at = 4 * first
+        native.call(
+            "top_k", table, base, b, x.data_ptr() + at * d, last - first, k, int(absolute), sigmas, most,
+            feature.data_ptr() + 2 * at * k, pre.data_ptr() + at * k,
+        )  # fmt: skip
+
+    native.spread(part, n, grain=_BLOCK)
+    return Chosen(Pairs.full(feature, d_dict=len(b)), pre.view(-1))
+
+
+def pairs_above(
+    centred: Float[Tensor, "n d_in"],
+    W_enc: Float[Tensor, "d_dict d_in"],
+    b_enc: Float[Tensor, "d_dict"],
+    *,
+    bound: Float[Tensor, "d_dict"],
+    proposer: Proposer,
+    sigmas: float = _SURE_SIGMAS,
+) -> Chosen:
+    """See `ops.pairs_above`."""
+    quantised = proposer.quantised
+    if quantised is None:
+        return torch_ops.pairs_above(centred, W_enc, b_enc, bound=bound, proposer=proposer)
+    x, b, bound = centred.contiguous(), b_enc.contiguous(), bound.contiguous()
+    quantised.fit(x)
+    base, n, d = quantised.base(b - bound), len(x), x.shape[1]
+    counts = torch.zeros(n, dtype=torch.int64)
+    table, found = ctypes.byref(quantised.table), dict[int, _Found]()
+
+    def part(first: int, last: int) -> None:
+        found[first] = _Found()
+        reference, at = ctypes.byref(found[first]), counts.data_ptr() + 8 * first
+        native.call("above", table, base, b, bound, x.data_ptr() + 4 * first * d, last - first, sigmas, at, reference)
+
+    native.spread(part, n, grain=_BLOCK)
+    indptr = F.pad(counts.cumsum(0), (1, 0))
+    feature, pre = torch.empty(int(indptr[-1]), dtype=torch.int64), torch.empty(int(indptr[-1]))
+    for first, some in found.items():
+        at = int(indptr[first])
+        native.call("take", ctypes.byref(some), feature.data_ptr() + 8 * at, pre.data_ptr() + 4 * at)
+    return Chosen(Pairs(indptr, feature, len(b)), pre)
+
+
+def decode(pairs: Pairs, values: Float[Tensor, "nnz"], table: Float[Tensor, "d_dict d"]) -> Float[Tensor, "n d"]:
+    """See `ops.decode`."""
+    values, table, indptr, feature = values.contiguous(), table.contiguous(), pairs.indptr.contiguous(), pairs.feature.contiguous()
+    d, out = table.shape[1], table.new_empty(pairs.rows, table.shape[1])
+
+    def part(first: int, last: int) -> None:
+        native.call("decode", indptr, feature, values, table, d, out, first, last)
+
+    native.spread(part, pairs.rows, grain=16)
+    return out
+
+
+def row_dots(pairs: Pairs, rows: Float[Tensor, "n d"], table: Float[Tensor, "d_dict d"]) -> Float[Tensor, "nnz"]:
+    """See `ops.row_dots`."""
+    rows, table, indptr, feature = rows.contiguous(), table.contiguous(), pairs.indptr.contiguous(), pairs.feature.contiguous()
+    d, out = table.shape[1], rows.new_empty(len(feature))
+
+    def part(first: int, last: int) -> None:
+        native.call("row_dots", indptr, feature, rows, table, d, out, first, last)
+
+    native.spread(part, pairs.rows, grain=16)
+    return out
+
+
+def feature_sums(pairs: Pairs, weight: Float[Tensor, "nnz"], rows: Float[Tensor, "n d"]) -> Float[Tensor, "d_dict d"]:
+    """See `ops.feature_sums`."""
+    weight, rows = weight.contiguous(), rows.contiguous()
+    order, row, offsets = pairs.by_feature
+    d, out = rows.shape[1], rows.new_empty(pairs.d_dict, rows.shape[1])
+
+    def part(first: int, last: int) -> None:
+        native.call("feature_sums", offsets, order, row, weight, rows, d, out, first, last)
+
+    native.spread(part, pairs.d_dict, grain=16)
+    return out
