@@ -1,5 +1,6 @@
 """For the tests of those who extend microtome: tiny models that need no network, and checks that a new part keeps its promises."""
 
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,11 +8,12 @@ from pathlib import Path
 import torch
 
 from microtome.dictionaries import Dictionary, DictionarySet, SparseCodes, read_any, write_weights
-from microtome.errors import DictionaryInvalid, FeatureNotFound, SelfCheckFailed, ShapeMismatch
+from microtome.dictionaries.formats import FORMATS, Format, Hints
+from microtome.errors import DictionaryInvalid, FeatureNotFound, FormatUnsupported, PickleRefused, SelfCheckFailed, ShapeMismatch
 from microtome.models import TINY_FAMILIES, Model, Site, selfcheck, tiny, tiny_tokenizer
 from microtome.shapes import Float, Tensor
 
-__all__ = ["TINY_FAMILIES", "check_dictionary", "check_model", "tiny", "tiny_tokenizer"]
+__all__ = ["TINY_FAMILIES", "check_dictionary", "check_format", "check_model", "tiny", "tiny_tokenizer"]
 
 _ROWS = 48
 _CLOSE = 1e-4
@@ -43,6 +45,51 @@ def check_dictionary(dictionary: Dictionary | DictionarySet, *, rows: Float[Tens
         _check_refusals(dictionary)
     if stored:
         _check_round_trip(dictionary, rows)
+
+
+def check_format(format_name: str, dictionary: Dictionary | DictionarySet) -> None:
+    """Raise `SelfCheckFailed` unless a registered format that can be written keeps the promises of `Format` for this dictionary.
+
+    What is written is detected, by the files that a reading needs and no others; it reads and writes the same sites and gives equal outputs; what is
+    read and written again gives the same outputs to the bit; a folder without files is not detected; a truncated file is a named error.
+    """
+    form = FORMATS.get(format_name)
+    with tempfile.TemporaryDirectory() as name:
+        first, alone, second = (Path(name) / part for part in ("first", "alone", "second"))
+        form.write(dictionary, first, about={})
+        names = [file.relative_to(first).as_posix() for file in sorted(first.rglob("*")) if file.is_file()]
+        files = form.detect(names)
+        _require(bool(files) and set(files) <= set(names), "what is written is detected", got=", ".join(names))
+        _require(not form.detect(()), "a folder without files is not detected")
+        for file in files:
+            (alone / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(first / file, alone / file)
+        read = form.read(alone, hints=Hints(name=str(alone)))
+        _same_outputs(dictionary, read.dictionary, exactly=False)
+        form.write(read.dictionary, second, about=read.about)
+        _same_outputs(read.dictionary, form.read(second, hints=Hints(name=str(second))).dictionary, exactly=True)
+        _check_truncated(form, alone, files)
+
+
+def _same_outputs(mine: Dictionary | DictionarySet, theirs: Dictionary | DictionarySet, *, exactly: bool) -> None:
+    before, after = ((each.members if isinstance(each, DictionarySet) else (each,)) for each in (mine, theirs))
+    _require([each.reads for each in before] == [each.reads for each in after], "the format keeps the sites read")
+    for one, other in zip(before, after, strict=True):
+        _require(one.writes == other.writes, "the format keeps the sites written", got=", ".join(map(str, other.writes)))
+        x = sample_rows(one).cpu()
+        for write in one.writes:
+            made, again = one.to("cpu").reconstruct(x, write=write), other.reconstruct(x, write=write)
+            _require(torch.equal(made, again) if exactly else _near(made, again), "the format gives back equal outputs")
+
+
+def _check_truncated(form: Format, folder: Path, files: tuple[str, ...]) -> None:
+    file = max((folder / name for name in files), key=lambda path: path.stat().st_size)
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    try:
+        form.read(folder, hints=Hints(name=str(folder)))
+    except (DictionaryInvalid, FormatUnsupported, PickleRefused):
+        return
+    _require(False, "a truncated file is a named error", got=file.name)
 
 
 def sample_rows(dictionary: Dictionary) -> Float[Tensor, "n d_in"]:

@@ -1,8 +1,10 @@
 """How dictionaries are stored, one file a format: microtome's own (`native`), and those of other libraries, each with `detect`, `read` and `write`.
 
 Begin with `load_any(path_or_hub_reference)`. To add a format: a class with those three in a file of its own, registered with
-`FORMATS.register("name")`, a line in docs/reference/formats.md, and `microtome.testing.check_format`. `plain.py` is the common ground that readers and
-writers go through, `hooks.py` the only place that knows other libraries' names for sites, `tensors.py` the strict reading of files.
+`FORMATS.register("name")`, a line in docs/reference/formats.md, and `microtome.testing.check_format`.
+
+`plain.py` is the common ground that readers and writers go through, `hooks.py` the only place that knows other libraries' names for sites,
+`tensors.py` the strict reading of files.
 """
 
 from microtome.dictionaries.formats import circuit_tracer, dictionary_learning, gemma_scope, gemma_scope_2, llama_scope, saelens, sparsify

@@ -1,6 +1,6 @@
 """One door for all dictionaries: a local path or a hub reference, in whatever format it is."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,6 +27,18 @@ class Detected(NamedTuple):
     files: tuple[str, ...]
 
 
+class Located(NamedTuple):
+    """A folder on this machine, and the name under which it was asked for: its path, or `org/repo/sub/folder`."""
+
+    folder: Path
+    name: str
+
+    @property
+    def is_native(self) -> bool:
+        """Whether it is an artifact of ours, or should be: a path that leads nowhere is reported as a missing artifact."""
+        return (self.folder / MANIFEST).is_file() or not self.folder.exists()
+
+
 def load_dictionary(
     ref: str | Path,
     *,
@@ -38,9 +50,9 @@ def load_dictionary(
     gain: Callable[[Site], Tensor] | None = None,
 ) -> Dictionary:
     """The one dictionary at `ref`, or of a set the `member` that reads a site. As `load_any`; a set without `member` raises `SiteNotFound`."""
-    path = Path(ref).expanduser()
-    if _is_native(path, ref):
-        return load_native(path, member=member)
+    place = locate(ref, format_name=format_name)
+    if place.is_native:
+        return load_native(place.folder, member=member)
     loaded = load_any(ref, format_name=format_name, reads=reads, writes=writes, input_scale=input_scale, gain=gain)
     if isinstance(loaded, DictionarySet):
         if member is None:
@@ -68,25 +80,29 @@ def load_any(
     and `gain` supply what some files leave out (see docs/reference/formats.md). Raises `FormatUnknown`, `FormatUnsupported`, `DictionaryInvalid`,
     `HookUnknown`, `PickleRefused`, `HubUnavailable`, and for an artifact `ArtifactMissing`, `ArtifactForeign` or `ArtifactDamaged`.
     """
-    path = Path(ref).expanduser()
-    if _is_native(path, ref):
-        return load_native_any(path)
+    place = locate(ref, format_name=format_name)
+    if place.is_native:
+        return load_native_any(place.folder)
     hints = Hints(name=str(ref), reads=_site(reads), writes=_site(writes), input_scale=input_scale, gain=gain)
     return read_foreign(ref, hints=hints, format_name=format_name).dictionary
 
 
 def read_foreign(ref: str | Path, *, hints: Hints | None = None, format_name: str | None = None) -> Read:
     """A dictionary in another library's format, with what its files say about it."""
+    place = locate(ref, format_name=format_name)
+    detected = detect(_names(place.folder), where=str(ref), format_name=format_name)
+    return detected.format.read(place.folder, hints=replace(hints or Hints(name=""), name=place.name))
+
+
+def locate(ref: str | Path, *, format_name: str | None = None) -> Located:
+    """The folder that `ref` means: a local one, that of a local file, or the files of a hub reference that a reading needs, downloaded."""
     path = Path(ref).expanduser()
-    hub = parse_ref(str(ref)) if isinstance(ref, str) and not path.exists() else None
-    hints = hints or Hints(name=str(ref))
-    if hub is None:
-        folder = path if path.is_dir() else path.parent
-        detected = detect(_names(folder), where=str(ref), format_name=format_name)
-        return detected.format.read(folder, hints=replace(hints, name=str(folder.resolve())))
-    folder = folder_of(hub, wanted=lambda names: detect(names, where=str(ref), format_name=format_name).files)
-    detected = detect(_names(folder), where=str(ref), format_name=format_name)
-    return detected.format.read(folder, hints=replace(hints, name="/".join(filter(None, (hub.repo, hub.folder)))))
+    hub = parse_ref(ref) if isinstance(ref, str) and not path.exists() else None
+    if hub is not None:
+        folder = folder_of(hub, wanted=lambda names: _needed(names, where=str(ref), format_name=format_name))
+        return Located(folder, "/".join(filter(None, (hub.repo, hub.folder))))
+    folder = path.parent if path.is_file() else path
+    return Located(folder, str(folder.resolve()))
 
 
 def write_foreign(dictionary: Dictionary | DictionarySet, folder: str | Path, *, format_name: str, about: Mapping[str, Any] | None = None) -> Path:
@@ -108,11 +124,9 @@ def detect(names: Collection[str], *, where: str, format_name: str | None = None
     raise FormatUnknown(f"nothing in {where} is a dictionary that microtome reads.", got=shown or "no files", wanted=wanted, do=do)
 
 
-def _is_native(path: Path, ref: str | Path) -> bool:
-    """Whether it is an artifact of ours, or a path that leads nowhere and cannot be a hub reference."""
-    if path.exists():
-        return path.is_dir() and (path / MANIFEST).is_file()
-    return isinstance(ref, Path) or parse_ref(ref) is None
+def _needed(names: list[str], *, where: str, format_name: str | None) -> Sequence[str]:
+    """What to download: every file of an artifact, for its manifest counts them; of another format, what its reader needs."""
+    return names if MANIFEST in names and format_name is None else detect(names, where=where, format_name=format_name).files
 
 
 def _names(folder: Path) -> list[str]:
