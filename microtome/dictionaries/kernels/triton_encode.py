@@ -3,7 +3,8 @@
 **Top-k**, in two stages. The product's tiles write only the largest pre-activation of every group of 16 neighbouring features; the k groups with the
 largest maxima are then scored again, whole and in fp32, and the k largest of those are kept. Nothing is lost: suppose one of a row's k largest lay in
 a group that was not chosen. Each of the k chosen groups has a maximum at least as large as that group's, hence at least as large as that element; so
-k other elements are at least as large, and the element ties with the k-th at best. (In bf16 this holds of the bf16 product, which proposes groups.)
+k other elements are at least as large, and the element ties with the k-th at best. In bf16 this holds of the bf16 product; four more groups are
+scored again there, so that its rounding hardly ever costs one of the k largest.
 
 **Above a bound**, in three. The tiles write one bit a pre-activation, set where it could be above its feature's bound given the product's rounding,
 and a count a row and tile; running sums of the counts say where each tile's pairs go; the bits are expanded there. No atomics: equal inputs give
@@ -43,6 +44,8 @@ from microtome.shapes import Bool, Float, Int, Tensor
 
 _GROUP = 16
 """Neighbouring features of which a tile writes the largest."""
+_SPARE = 4
+"""Groups chosen beyond k where the product is in bf16."""
 _SLOTS = 4
 """Groups that one program scores again."""
 _LOWEST = torch.finfo(torch.float32).min
@@ -165,9 +168,10 @@ def top_k_pairs(
     d_dict = len(W_enc)
     k = min(k, d_dict)
     groups = cdiv(d_dict, _GROUP)
+    most = min(groups, k + (_SPARE if proposer.product == "bfloat16" else 0))
     features, values = [centred.new_zeros(0, k, dtype=torch.int64)], [W_enc.new_zeros(0, k)]
     for x in centred.contiguous().split(max(1, _SCRATCH_BYTES // (4 * groups))) if len(centred) and k else ():
-        chosen = _group_maxima(x, b_enc, proposer, absolute=absolute).topk(min(k, groups), sorted=False).indices
+        chosen = _group_maxima(x, b_enc, proposer, absolute=absolute).topk(most, sorted=False).indices
         pre = _rescored_groups(x, W_enc, b_enc, chosen=chosen)
         feature = (chosen[:, :, None] * _GROUP + torch.arange(_GROUP, device=x.device)).flatten(1)
         key = (pre.abs() if absolute else pre).clamp(min=_LOWEST).masked_fill(feature >= d_dict, -torch.inf)
