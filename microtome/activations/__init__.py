@@ -11,6 +11,7 @@ from microtome.activations import hub as hub  # they register their sources
 from microtome.activations import packaged as packaged
 from microtome.activations.build import build_corpus
 from microtome.activations.corpus import POSITION, ROLE_NAMES, SPECIAL, SPLITS, TEMPLATE, Corpus, CorpusConfig, Roles, Span
+from microtome.activations.forward_stream import ForwardConfig, ForwardStream
 from microtome.activations.harvest import HarvestConfig, context_batches, harvest
 from microtome.activations.matrix import FromMatrix, shards_from_matrix
 from microtome.activations.pairs import HeldOutPairs, TurnPairs, TurnPairStream
@@ -58,4 +59,6 @@ __all__ = [
     "TurnPairStream",
     "TurnPairs",
     "HeldOutPairs",
+    "ForwardConfig",
+    "ForwardStream",
 ]

@@ -64,7 +64,7 @@ def harvest(model: Model, corpus: Corpus, *, config: HarvestConfig, out: str | P
     Raises `ShapeMismatch` (the corpus has another tokenizer or longer contexts than the model), `SiteNotFound`, `ActivationsNotFinite`,
     `WorkspaceBusy`, `ArtifactConflict` and `DiskFull`; what is finished stays.
     """
-    _check_fit(model, corpus)
+    check_model_fits(model, corpus)
     for site in config.sites:
         model.site(site)
     inputs = {"corpus": corpus.id, "model": model.fingerprint}
@@ -74,7 +74,7 @@ def harvest(model: Model, corpus: Corpus, *, config: HarvestConfig, out: str | P
     report = Throttled(progress)
     with Draft.open(out, "shards", config=config, inputs=inputs) as draft:
         ranges = shard_ranges(corpus, config.shard_tokens)
-        with _Writer(draft) as writer, _workers(model.device) as run_all:
+        with _Writer(draft) as writer, forward_workers(model.device) as run_all:
             for number, (start, end) in enumerate(ranges):
                 if not draft.has(shard_name(number)):
                     writer.put(shard_name(number), _shard(model, corpus, config=config, span=(start, end), run_all=run_all, report=report))
@@ -96,12 +96,17 @@ def shard_ranges(corpus: Corpus, shard_tokens: int) -> list[tuple[int, int]]:
 def context_batches(corpus: Corpus, *, span: tuple[int, int], batch_tokens: int) -> Iterator[npt.NDArray[np.int64]]:
     """The contexts inside `span`, longest first, in groups whose count × longest is at most `batch_tokens` (one context at least)."""
     first, last = np.searchsorted(corpus.context_start, span)
-    lengths = np.diff(corpus.context_start[first : last + 1])
+    yield from grouped(corpus, np.arange(first, last), batch_tokens=batch_tokens)
+
+
+def grouped(corpus: Corpus, contexts: npt.NDArray[np.int64], *, batch_tokens: int) -> Iterator[npt.NDArray[np.int64]]:
+    """The given contexts, longest first, in groups whose count × longest is at most `batch_tokens` (one context at least)."""
+    lengths = corpus.context_start[contexts + 1] - corpus.context_start[contexts]
     order = np.argsort(-lengths, kind="stable")
     at = 0
     while at < len(order):
         count = max(1, batch_tokens // int(lengths[order[at]]))
-        yield order[at : at + count] + first
+        yield contexts[order[at : at + count]]
         at += count
 
 
@@ -110,7 +115,7 @@ RunAll = Callable[[Callable[[npt.NDArray[np.int64]], int], Iterable[npt.NDArray[
 
 
 @contextmanager
-def _workers(device: torch.device) -> Generator[RunAll]:
+def forward_workers(device: torch.device) -> Generator[RunAll]:
     """On a CPU, as many threads as torch would use, each with torch confined to itself; elsewhere the calling thread."""
     cores = torch.get_num_threads()
     if device.type != "cpu" or cores == 1:
@@ -137,7 +142,7 @@ def _shard(model: Model, corpus: Corpus, *, config: HarvestConfig, span: tuple[i
     def store(contexts: npt.NDArray[np.int64]) -> int:
         """Run one batch and put its rows in their places; how many."""
         starts, ends = corpus.context_start[contexts], corpus.context_start[contexts + 1]
-        values = _capture(model, corpus, config=config, starts=starts, ends=ends)
+        values = capture_contexts(model, corpus, config=config, starts=starts, ends=ends)
         for site, padded in values.items():
             for row, (low, high) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
                 stored[site][low - start : high - start] = padded[row, : high - low]
@@ -149,14 +154,14 @@ def _shard(model: Model, corpus: Corpus, *, config: HarvestConfig, span: tuple[i
         done += rows
         report("harvest", done, corpus.n_tokens, unit="tokens")
     for site in config.sites:
-        _check_finite(model, stored[site], norms[site], site=site, corpus=corpus, config=config, start=start)
+        check_finite(model, stored[site], norms[site], site=site, corpus=corpus, config=config, start=start)
     keep = torch.from_numpy(corpus.keep[start:end].copy())
     for site in config.sites:
         keep &= ~_sinks(norms[site], keep, corpus.config.sink_norm_ratio)
     return {**{str(site): x for site, x in stored.items()}, "keep": keep}
 
 
-def _capture(
+def capture_contexts(
     model: Model, corpus: Corpus, *, config: HarvestConfig, starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]
 ) -> dict[Site, Float[Tensor, "batch pos d"]]:
     """Run contexts, padded on the right; causal attention lets no real token see the padding."""
@@ -177,7 +182,8 @@ def _sinks(norms: Tensor, counted: Tensor, ratio: float | None) -> Tensor:
     return norms > ratio * norms[counted].median()
 
 
-def _check_finite(model: Model, x: Tensor, norms: Tensor, *, site: Site, corpus: Corpus, config: HarvestConfig, start: int) -> None:
+def check_finite(model: Model, x: Tensor, norms: Tensor, *, site: Site, corpus: Corpus, config: HarvestConfig, start: int) -> None:
+    """Raise `ActivationsNotFinite` for the first row of `x`, the stored rows from position `start` on, that is not finite."""
     if bool(torch.isfinite(norms).all()) and x.dtype != torch.float16:
         return
     broken = (~torch.isfinite(x)).any(-1)
@@ -204,7 +210,7 @@ def _culprit(model: Model, corpus: Corpus, *, config: HarvestConfig, site: Site,
     start, end = (int(place) for place in corpus.context_start[context : context + 2])
 
     def breaks(stop: int) -> bool:
-        x = _capture(model, corpus, config=config, starts=np.array([start]), ends=np.array([stop]))[site]
+        x = capture_contexts(model, corpus, config=config, starts=np.array([start]), ends=np.array([stop]))[site]
         return not bool(torch.isfinite(x).all())
 
     low, high = start, end  # the prefix up to `low` is finite, that up to `high` is taken to be broken
@@ -232,7 +238,8 @@ def _summary(draft: Draft, model: Model, *, config: HarvestConfig, ranges: list[
     }
 
 
-def _check_fit(model: Model, corpus: Corpus) -> None:
+def check_model_fits(model: Model, corpus: Corpus) -> None:
+    """Raise `ShapeMismatch` when the corpus has another tokenizer than the model, or longer contexts."""
     if corpus.tokenizer_fingerprint != model.tokenizer.fingerprint:
         do = f"Build the corpus again with the tokenizer of {model.ref}."
         what = f"the corpus {corpus.path.name} was made with another tokenizer than {model.ref}'s."
