@@ -100,13 +100,17 @@ def _calibrated(
         return nonlinearity, biases
     if isinstance(nonlinearity, BatchTopK):
         active = min(nonlinearity.k, d_dict) * len(z)
-        return BatchTopK(k=nonlinearity.k, threshold=_threshold(z @ rows.T, active)), biases
+        return BatchTopK(k=nonlinearity.k, threshold=max(0.0, _threshold(z @ rows.T, active))), biases
     active = _own_activity(dictionary, z)
     threshold = _threshold(z @ rows.T, active)
     if isinstance(nonlinearity, JumpReLU):
-        biases["threshold"] = torch.full((d_dict,), threshold)
+        biases["threshold"] = torch.full((d_dict,), max(0.0, threshold))
     else:
         biases["b_enc"] = torch.full((d_dict,), -threshold)
+    if isinstance(nonlinearity, Gated):
+        biases["b_mag"] = torch.full(
+            (d_dict,), max(0.0, -threshold)
+        )  # where more than half are active, the magnitude must not close what the gate opens
     return nonlinearity, biases
 
 
@@ -120,10 +124,10 @@ def _own_activity(dictionary: SAE | Transcoder | Crosscoder, z: Float[Tensor, "n
 
 
 def _threshold(pre: Float[Tensor, "n d_dict"], active: int) -> float:
-    """The threshold above which `active` of the positive pre-activations lie."""
-    flat = pre.flatten()
-    kept = flat.topk(min(max(active, 1), len(flat)), sorted=False).values
-    return max(0.0, float(kept.min()) * (1 - 1e-6))
+    """The threshold above which `active` of the pre-activations lie: halfway to the next one."""
+    ordered = pre.flatten().sort(descending=True).values
+    place = min(max(active, 1), len(ordered) - 1)
+    return float(ordered[place - 1 : place + 1].mean())
 
 
 def _times(nonlinearity: Nonlinearity, biases: dict[str, Tensor], gain: float) -> tuple[Nonlinearity, dict[str, Tensor]]:

@@ -20,5 +20,5 @@ def top_k(pre: Float[Tensor, "n d_dict"], k: int) -> Int[Tensor, "n k_kept"]:
         return pre.topk(k, dim=-1, sorted=False).indices
     best = pre.view(rows, _GROUPS, per_group).amax(1).topk(k, dim=-1, sorted=False).indices
     strides = torch.arange(_GROUPS, device=pre.device) * per_group
-    candidates = (best[:, None, :] + strides[None, :, None]).reshape(rows, -1)
+    candidates = (best[:, None, :] + strides[None, :, None]).reshape(rows, _GROUPS * k)
     return candidates.gather(1, pre.gather(1, candidates).topk(k, dim=-1, sorted=False).indices)
