@@ -12,8 +12,8 @@ from microtome.shapes import Float, Tensor
 
 _BLOCK_VALUES = 1 << 23
 """Pre-activations held at once while encoding: 32 MB of fp32."""
-POOLINGS = ("token", "turn", "span", "last")
-"""What a row of a dictionary can be: a token, the mean of a turn's or a span's tokens, a text's last token."""
+POOLINGS = ("token", "turn", "span", "last", "residual")
+"""What a row of a dictionary can be: a token, the mean of a turn's or a span's tokens, a text's last token, a token less the mean of its turn."""
 _CHECK = "Check the file's origin, or train the dictionary again."
 
 

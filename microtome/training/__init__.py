@@ -6,11 +6,12 @@ Follow it with a callback, which gets a `StepRecord` a step. `measure_quality` m
 """
 
 from microtome.training.config import Build, Kind, Pooling, Schedule, TrainConfig
-from microtome.training.fit import Batches, Fit
+from microtome.training.fit import Fit
 from microtome.training.loop import open_trained, train
 from microtome.training.losses import L0, L1, LOSSES, AuxK, Loss, Matryoshka, Nested, Penalty, PreAct, Tanh
 from microtome.training.quality import measure_quality
-from microtome.training.records import Callback, ControlDensity, LrTrial, Quality, StepRecord, Trained
+from microtome.training.records import Callback, ControlDensity, LrTrial, Quality, SiteQuality, StepRecord, Trained
+from microtome.training.source import Batches
 from microtome.training.synthetic import Planted, PlantedConfig, Recovered, recovered
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "Callback",
     "LrTrial",
     "Quality",
+    "SiteQuality",
     "ControlDensity",
     "measure_quality",
     "Fit",

@@ -10,7 +10,7 @@ from microtome.models import Site
 from microtome.training.losses import AuxK, Loss, Penalty
 
 Kind = Literal["sae", "transcoder", "layers", "cross-layer", "crosscoder"]
-Pooling = Literal["token", "turn", "span", "last"]
+Pooling = Literal["token", "turn", "span", "last", "residual"]
 
 
 def _require(holds: bool, field: str, got: object, wanted: str) -> None:  # noqa: PLR0917  # a table of rules reads best in columns
@@ -99,7 +99,7 @@ class TrainConfig:
     """Peak learning rate of Adam; None searches among `schedule.lr_search`."""
     schedule: Schedule = Schedule()
     build: Build = Build()
-    encoder_product: Literal["auto", "float32", "bfloat16"] = "auto"
+    encoder_product: Literal["auto", "float32", "bfloat16", "int8"] = "auto"
     """Number type of the product that proposes the active features; their values are fp32 either way. See `pick_product`."""
     seed: int = 0
 

@@ -1,9 +1,9 @@
 """From batches to weights: a short search of the learning rate, then the training, resumable at every checkpoint."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, TypeVar
 
 import torch
 
@@ -18,22 +18,23 @@ from microtome.training.layout import layouts
 from microtome.training.learner import Learner, Outcome, is_finite
 from microtome.training.measures import fvu
 from microtome.training.records import Callback, LrTrial, StepRecord
+from microtome.training.source import Batches, BatchRows, rows_of
 from microtome.training.start import Start, start_from
 
 START_ROWS = 16_384
 """Rows that set the input scale and the decoder's bias."""
 SEARCHED = 3
 """Members of a set of layers that a search tries rates on: the first, a middle and the last one."""
-RowsOf = Mapping[Site, Tensor]
+Ended = TypeVar("Ended")
 
 
-@runtime_checkable
-class Batches(Protocol):
-    """An endless iterator of batches that can be put back where it was: rows of one site, or the same rows of several."""
-
-    def __next__(self) -> Tensor | Mapping[Site, Tensor]: ...
-    def state(self) -> dict[str, Any]: ...
-    def restore(self, state: Mapping[str, Any]) -> None: ...
+def finished(steps: Generator[None, None, Ended]) -> Ended:
+    """Take all steps; what they return."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as stop:
+            return stop.value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +85,7 @@ class Fit:
         """Kinds of device that the steps ran on, in order; more than one after a resume elsewhere."""
         self.trials: list[LrTrial] = []
         self._batches = batches
-        self._dev = self._rows(dev)
+        self._dev = rows_of(dev, config, device=self.device).rows
         self._checkpoints = checkpoints
         self._begin = batches.state()
         self._layouts = layouts(config)
@@ -97,11 +98,15 @@ class Fit:
 
     def run(self, *, callbacks: Sequence[Callback] = (), progress: Progress | None = None) -> Made:
         """Search (if asked), train, and return the dictionary. Raises `TrainingDiverged`."""
+        return finished(self.steps(callbacks=callbacks, progress=progress))
+
+    def steps(self, *, callbacks: Sequence[Callback] = (), progress: Progress | None = None) -> Generator[None, None, Made]:
+        """`run()` a step at a time, so that several fits can take turns on the same batches; what it returns is the dictionary."""
         report = Throttled(progress)
         if self._phase == "search":
-            self._advance(callbacks, report, step_name="trying learning rates")
+            yield from self._advance(callbacks, report, step_name="trying learning rates")
             self._choose()
-        self._advance(callbacks, report, step_name="training")
+        yield from self._advance(callbacks, report, step_name="training")
         return dictionary_of(self._candidates[0].learners, self.config)
 
     @property
@@ -109,19 +114,16 @@ class Fit:
         """The peak rate that trains."""
         return self._candidates[0].peak_lr
 
-    def _rows(self, batch: Tensor | Mapping[Site, Tensor]) -> dict[Site, Tensor]:
-        """By site, on the device."""
-        by_site = {self.config.reads[0]: batch} if isinstance(batch, Tensor) else batch
-        return {site: by_site[site].to(self.device) for site in self.config.sites}
-
-    def _advance(self, callbacks: Sequence[Callback], report: Throttled, *, step_name: str) -> None:
+    def _advance(self, callbacks: Sequence[Callback], report: Throttled, *, step_name: str) -> Generator[None]:
         """All remaining steps of the phase; all learners share the batches."""
         config = self.config
         steps = config.search_steps if self._phase == "search" else config.steps
         every = max(1, config.schedule.checkpoint_every_tokens // (config.batch_size * len(self._candidates)))
         done = self._candidates[0].done
         while done < steps:
-            scaled = self.start.scaled(self._rows(next(self._batches)))
+            yield
+            batch = rows_of(next(self._batches), config, device=self.device)
+            scaled = BatchRows(self.start.scaled(batch.rows), None if batch.turn_means is None else self.start.scaled(batch.turn_means))
             records = [record for each in list(self._candidates) if (record := self._step(each, scaled, steps=steps)) is not None]
             done += 1
             for record in records:
@@ -132,9 +134,9 @@ class Fit:
             if self._checkpoints is not None and done % every == 0 and done < steps:
                 self._checkpoints.put(self._checkpoint())
 
-    def _step(self, candidate: Candidate, scaled: RowsOf, *, steps: int) -> StepRecord | None:
+    def _step(self, candidate: Candidate, scaled: BatchRows, *, steps: int) -> StepRecord | None:
         """One step at one rate; a trial that diverges leaves the search."""
-        outcomes = [learner.step(scaled) for learner in candidate.learners]
+        outcomes = [learner.step(scaled.rows, turn_means=scaled.turn_means) for learner in candidate.learners]
         bad = next((outcome for outcome in outcomes if not is_finite(outcome)), None)
         if bad is not None:
             self._dropped(candidate, f"loss {bad.loss}, revival loss {bad.aux_loss}, penalty {bad.penalty}")
@@ -206,7 +208,7 @@ class Fit:
     def _measure_start(self) -> Start:
         batches, count = list[dict[Site, Tensor]](), 0
         while count < min(START_ROWS, self.config.tokens):
-            batches.append(self._rows(next(self._batches)))
+            batches.append(rows_of(next(self._batches), self.config, device=self.device).rows)
             count += len(next(iter(batches[-1].values())))
         self._batches.restore(self._begin)
         rows = {site: torch.cat([batch[site] for batch in batches])[:START_ROWS] for site in self.config.sites}

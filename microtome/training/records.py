@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
+from microtome.models import Site
 from microtome.stats import Result
 from microtome.training.config import TrainConfig
 from microtome.training.export import Made
@@ -63,8 +64,25 @@ class ControlDensity:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SiteQuality:
+    """The figures of one site that a set or crosscoder writes; L0 and dead share are of the features that read at its place."""
+
+    site: Site
+    fvu: Result
+    l0: Result
+    dead_share: Result
+    ce_recovered: Result | None
+    """With this site alone replaced."""
+    ce_undefined: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Quality:
-    """Figures on documents held out from training (the test split), each beside the controls `random` and `mean`."""
+    """Figures on documents held out from training (the test split), each beside the controls `random` and `mean`.
+
+    Where several sites are written, FVU and L0 are means over them, the dead share is of all features, and cross-entropy is recovered with all sites
+    replaced at once; `by_site` has each alone.
+    """
 
     fvu: Result
     l0: Result
@@ -86,6 +104,8 @@ class Quality:
     split: str
     model: str
     """Reference of the model, with its quantisation where it has one."""
+    by_site: tuple[SiteQuality, ...] = ()
+    """Empty where one site is written."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,8 +16,9 @@ from microtome.dictionaries import SAE, MeanDictionary, TopK, random_like
 from microtome.errors import ShapeMismatch
 from microtome.models import Model, Site, tiny
 from microtome.training import ControlDensity, Quality, measure_quality
-from microtome.training.measures import Spliced, fvu, replaced, spliced
+from microtome.training.measures import fvu
 from microtome.training.quality import density, why_undefined
+from microtome.training.splice import Splice, Spliced, contexts_of, spliced
 from tests.training.planted import SITE, planted_rows, planted_shards
 
 
@@ -151,7 +152,7 @@ def test_dictionaries_move_to_the_models_device(tiny_learnt: Learnt, monkeypatch
     for kind in (SAE, MeanDictionary):
         monkeypatch.setattr(kind, "to", lambda self, device: moved.append((type(self).__name__, device)) or self)
     sae, mean = exact(model.d_model), MeanDictionary(torch.zeros(model.d_model), site=SITE)
-    spliced(model, shards, corpus=corpus, site=SITE, dictionaries=(sae, sae, mean), split="test", tokens=400)
+    spliced(model, list(contexts_of(shards, corpus, split="test", tokens=400)), dictionary=sae, random=sae, mean=mean)
     assert moved == [("SAE", model.device), ("SAE", model.device), ("MeanDictionary", model.device)]
 
 
@@ -211,7 +212,7 @@ def test_the_cost_of_the_mean_decides_whether_recovery_is_defined() -> None:
 def test_positions_that_are_not_kept_pass_unchanged() -> None:
     keep = torch.tensor([[True, False, True]])
     x = torch.randn(1, 3, 4, generator=torch.Generator().manual_seed(0))
-    changed = replaced(MeanDictionary(torch.zeros(4), site=SITE), keep)(x)
+    changed = Splice(MeanDictionary(torch.zeros(4), site=SITE), keep).edits()[SITE](x)
     assert changed is not None
     assert torch.equal(changed[0, 1], x[0, 1])
     assert torch.equal(changed[0, ::2], torch.zeros(2, 4))

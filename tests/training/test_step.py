@@ -1,6 +1,8 @@
 """Gradients of every kind, nonlinearity and loss equal dense autograd's."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Literal, NamedTuple
 
 import pytest
 import torch
@@ -45,12 +47,12 @@ THINNED: dict[str, tuple[Nonlinearity, tuple[Loss, ...]]] = {
 }
 
 
-def case(kind: str, thinned: str, *, through: str = "all") -> TrainConfig:
+def case(kind: str, thinned: str, *, through: Literal["all", "threshold"] = "all") -> TrainConfig:
     nonlinearity, losses = THINNED[thinned]
     changes = dict(KINDS[kind])
     build = changes.pop("build", Build(bandwidth=0.5))
     assert isinstance(build, Build)
-    whole = {**changes, "build": Build(**{**vars(build), "jump_gradient": through}), "nonlinearity": nonlinearity, "losses": losses}
+    whole = {**changes, "build": replace(build, jump_gradient=through), "nonlinearity": nonlinearity, "losses": losses}
     return TrainConfig(**whole, d_dict=FEATURES, batch_size=ROWS, tokens=ROWS)  # type: ignore[arg-type]  # fields by name
 
 
@@ -101,7 +103,7 @@ def keep(scores: torch.Tensor, nonlinearity: Nonlinearity) -> torch.Tensor:
 def dense_loss(batch: Batch, weights: Parameters, config: TrainConfig, plan: Plan) -> torch.Tensor:  # noqa: PLR0917  # the four parts of the formula
     """The whole loss in dense torch, from the formulas of the papers."""
     nonlinearity, build = config.nonlinearity, config.build
-    codes, strengths, gates = [], [], []
+    codes, strengths, gates = list[torch.Tensor](), list[torch.Tensor](), list[torch.Tensor]()
     x = [rows - weights.b_dec if plan.layout.centred else rows for rows in batch.inputs]
     for rows, member in zip(x, weights.members, strict=True):
         pre = rows @ member["W_enc"].T + member["b_enc"]
@@ -124,7 +126,7 @@ def dense_loss(batch: Batch, weights: Parameters, config: TrainConfig, plan: Pla
         gates.append(pre)
     width = batch.target.shape[1] // len(plan.layout.targets)
 
-    def decoded(values: list[torch.Tensor], prefix: int, *, frozen: bool) -> torch.Tensor:
+    def decoded(values: list[torch.Tensor], prefix: int) -> torch.Tensor:
         made = [weights.b_dec[low : low + width].expand(ROWS, -1) for low in range(0, batch.target.shape[1], width)]
         for rows, member, place, each in zip(x, weights.members, plan.layout.members, values, strict=True):
             for target in range(place.first, place.last):
@@ -136,17 +138,19 @@ def dense_loss(batch: Batch, weights: Parameters, config: TrainConfig, plan: Pla
 
     unit = ROWS * width
     targets = [batch.target if batch.prefix_target is None or number else batch.prefix_target for number in range(len(plan.prefixes))]
-    squared = [(decoded(codes, prefix, frozen=False) - wanted).square().sum() for prefix, wanted in zip(plan.prefixes, targets, strict=True)]
+    squared = [(decoded(codes, prefix) - wanted).square().sum() for prefix, wanted in zip(plan.prefixes, targets, strict=True)]
     total = sum(squared) / (unit * len(squared))
     if isinstance(nonlinearity, Gated):
         stopped = Parameters(members=[_detached(member) for member in weights.members], b_dec=weights.b_dec.detach())
         total = total + _frozen(x, strengths, stopped, plan=plan, width=width, target=batch.target).square().sum() / unit
     for loss in config.losses:
         if isinstance(loss, Penalty):
-            for member, place, strength, pre, rows in zip(weights.members, plan.layout.members, strengths, gates, x, strict=True):
+            for member, place, strength, pre in zip(weights.members, plan.layout.members, strengths, gates, strict=True):
                 copies = place.last - place.first if plan.layout.tied else 1
                 norms = member["W_dec"].norm(dim=1) * copies**0.5
-                total = total + loss.coefficient / unit * PENALTIES[type(loss).__name__](loss, strength, pre, member, norms, config)
+                total = total + loss.coefficient / unit * PENALTIES[type(loss)](
+                    loss, Dense(torch.where(strength < 0, -strength, strength), pre, member, norms, build)
+                )
     assert isinstance(total, torch.Tensor)
     return total
 
@@ -168,32 +172,36 @@ def _frozen(
     return torch.cat(made, 1)
 
 
-Formula = Callable[..., torch.Tensor]
+class Dense(NamedTuple):
+    """What a penalty is taken on, densely."""
+
+    size: torch.Tensor
+    pre: torch.Tensor
+    member: dict[str, torch.Tensor]
+    norms: torch.Tensor
+    build: Build
 
 
-def _l0(
-    loss: L0, strength: torch.Tensor, pre: torch.Tensor, member: dict[str, torch.Tensor], norms: torch.Tensor, config: TrainConfig
-) -> torch.Tensor:  # noqa: PLR0913, PLR0917
-    count = jump(pre, member["threshold"], bandwidth=config.build.bandwidth, through=config.build.jump_gradient).sum()
+def _l1(loss: Penalty, seen: Dense) -> torch.Tensor:
+    return (seen.size * seen.norms).sum()
+
+
+def _tanh(loss: Penalty, seen: Dense) -> torch.Tensor:
+    assert isinstance(loss, Tanh)
+    return torch.tanh(loss.scale * seen.size * seen.norms).sum()
+
+
+def _l0(loss: Penalty, seen: Dense) -> torch.Tensor:
+    assert isinstance(loss, L0)
+    count = jump(seen.pre, seen.member["threshold"], bandwidth=seen.build.bandwidth, through=seen.build.jump_gradient).sum()
     return count if loss.target is None else ROWS * loss.target * (count / ROWS / loss.target - 1).square()
 
 
-def _preact(
-    loss: PreAct, strength: torch.Tensor, pre: torch.Tensor, member: dict[str, torch.Tensor], norms: torch.Tensor, config: TrainConfig
-) -> torch.Tensor:  # noqa: PLR0913, PLR0917
-    return ((member.get("threshold", torch.tensor(0.0)) - pre).relu() * norms).sum()
+def _preact(loss: Penalty, seen: Dense) -> torch.Tensor:
+    return ((seen.member.get("threshold", torch.tensor(0.0)) - seen.pre).relu() * seen.norms).sum()
 
 
-def _size(strength: torch.Tensor) -> torch.Tensor:
-    return torch.where(strength < 0, -strength, strength)
-
-
-PENALTIES: dict[str, Formula] = {
-    "L1": lambda loss, strength, pre, member, norms, config: (_size(strength) * norms).sum(),
-    "Tanh": lambda loss, strength, pre, member, norms, config: torch.tanh(loss.scale * _size(strength) * norms).sum(),
-    "L0": _l0,
-    "PreAct": _preact,
-}
+PENALTIES: dict[type[Penalty], Callable[[Penalty, Dense], torch.Tensor]] = {L1: _l1, Tanh: _tanh, L0: _l0, PreAct: _preact}
 
 
 def compare(config: TrainConfig, *, dense: bool) -> None:
