@@ -89,7 +89,7 @@ def test_no_top_k_element_is_lost_when_all_are_neighbours(k: int, device: str) -
     assert torch.equal(mask_of(pairs), reference.keep_largest(it.pre, k))
 
 
-def test_a_product_in_bf16_that_puts_two_groups_in_the_wrong_order_costs_nothing(device: str) -> None:
+def test_a_product_in_bf16_that_errs_in_the_order_and_at_the_bound_costs_nothing(device: str) -> None:
     x, W, b = torch.ones(1, 2, device=device), torch.zeros(64, 2, device=device), torch.zeros(64, device=device)
     W[5], W[40] = torch.tensor([1.0038, 1.0038]), torch.tensor([1.0040, 1.0])
     product = x.bfloat16().float() @ W.bfloat16().float().T
@@ -97,6 +97,9 @@ def test_a_product_in_bf16_that_puts_two_groups_in_the_wrong_order_costs_nothing
     pairs, pre = cuda.top_k_pairs(x, W, b, k=1, proposer=Proposer(W, "bfloat16"))
     assert pairs.feature.tolist() == [5]
     torch.testing.assert_close(pre, torch.tensor([2.0076], device=device))
+    bound = torch.full_like(b, 2.005)
+    assert product[0, 5] < 2.005 < product[0, 40]
+    assert cuda.pairs_above(x, W, b, bound=bound, proposer=Proposer(W, "bfloat16")).pairs.feature.tolist() == [5]
 
 
 def test_ties_and_minus_infinity_give_k_different_features(device: str) -> None:
