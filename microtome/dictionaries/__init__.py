@@ -1,10 +1,11 @@
 """Dictionaries: what activations are made of, as a few active features a token.
 
 Made by `microtome.training`, or read with `load_dictionary(path)`. Begin with `codes = dictionary.encode(x)` and `dictionary.decode(codes)`;
-`dictionary.direction(i)` is what one unit of feature `i` adds to the model. Everything is in the model's own units.
+`dictionary.direction(i)` is what one unit of feature `i` adds to the model. Everything is in the model's own units. A kind is sites: an `SAE` reads
+and writes one, a `Transcoder` reads one and writes others, a `Crosscoder` reads and writes several, a `DictionarySet` has one of them a layer.
 
-To extend: a nonlinearity is a frozen dataclass under `@NONLINEARITIES.register("name")`; another kind of dictionary is a final subclass of
-`Dictionary` in its own file; a file format is a file in `formats/`. `kernels/reference.py` specifies in plain dense torch what the fast
+To extend: a nonlinearity is a frozen dataclass registered with `NONLINEARITIES.register("name")`; another kind of dictionary is a final subclass of
+`Dictionary` in its own file (`microtome.testing.check_dictionary` tests it); a file format is a file in `formats/`. `kernels/reference.py` specifies in plain dense torch what the fast
 kernels compute.
 """
 

@@ -21,7 +21,7 @@ class Dictionary(ABC):
     """The site read, the first where there are several (`inputs`)."""
     writes: tuple[Site, ...]
     pooling: str
-    """What a row is: `token`, or the mean of a `turn` or a `span`, or the `last` token of a text."""
+    """What a row is: a `token`, the mean of a `turn` or a `span`, the `last` token of a text, or the `residual` of a token less its turn's mean."""
     d_in: int
     d_out: int
     d_dict: int

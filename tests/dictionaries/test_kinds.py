@@ -133,7 +133,7 @@ def test_half_precision_weights_are_computed_with_in_fp32() -> None:
     assert torch.equal(half.reconstruct(rows()), exact.reconstruct(rows()))
 
 
-def test_a_pooling_is_one_of_four() -> None:
+def test_an_unknown_pooling_is_named() -> None:
     assert sae_of(pooling="turn").pooling == "turn"
     with pytest.raises(DictionaryInvalid, match="no pooling"):
         sae_of(pooling="paragraph")
