@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
-import httpx
 from huggingface_hub import HfApi, hf_hub_download, snapshot_download
-from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
 
 from microtome.errors import HubUnavailable
 
 _REFERENCE = re.compile(r"([\w.-]+/[\w.-]+)((?:/[^/@]+)*)/?(?:@([^@\s]+))?")
-_FAILURES = (OSError, httpx.HTTPError, HFValidationError)
+_HTTP: type[Exception] = next(base for base in HfHubHTTPError.__mro__ if base.__name__ in ("HTTPError", "RequestException"))
+"""What the client's own HTTP library raises when nobody answers; which library that is differs between its releases."""
+_FAILURES = (OSError, _HTTP, HFValidationError)
 
 
 class HubRef(NamedTuple):
@@ -54,13 +55,17 @@ def folder_of(ref: HubRef, *, wanted: Callable[[list[str]], Sequence[str]]) -> P
         return _kept(ref, error) / ref.folder
     names = [file.rfilename.removeprefix(prefix) for file in found.siblings or [] if file.rfilename.startswith(prefix)]
     files = wanted(names)
-    folder = Path()
+    folders: list[Path] = []
     try:
         for name in files:
-            folder = Path(hf_hub_download(ref.repo, prefix + name, revision=found.sha or ref.revision)).parents[name.count("/")]
+            file = hf_hub_download(ref.repo, prefix + name, revision=ref.revision)  # by the name that offline runs will ask for
+            folders.append(Path(file).parents[name.count("/")])
     except _FAILURES as error:
         raise _unavailable(str(ref), error) from error
-    return folder
+    if len(set(folders)) != 1:
+        got = f"{len(set(folders))} revisions"
+        raise HubUnavailable(f"{ref} changed while it was downloaded.", got=got, wanted="one", do="Load it again, or name a commit: @0123abc….")
+    return folders[0]
 
 
 def file_of(address: str) -> Path:

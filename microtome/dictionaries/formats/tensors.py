@@ -31,7 +31,7 @@ def read_safetensors(file: Path) -> dict[str, Tensor]:
 def read_npz(file: Path) -> dict[str, Tensor]:
     """All arrays of a NumPy archive; one that holds Python objects raises `PickleRefused`."""
     try:
-        with np.load(present(file), allow_pickle=False) as opened:
+        with present(file).open("rb") as bytes_of_it, zipfile.ZipFile(bytes_of_it) as _, np.load(bytes_of_it, allow_pickle=False) as opened:
             return {name: torch.from_numpy(np.array(opened[name])) for name in opened.files}
     except (zipfile.BadZipFile, EOFError, OSError) as error:
         raise unreadable(file, error, "a whole .npz archive") from error
