@@ -1,16 +1,19 @@
 """`microtome train`: activations become a dictionary of features."""
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 from cyclopts import Parameter
 from rich.table import Table
 
 from microtome.cli.cards import titled
 from microtome.cli.session import Common, Session
+from microtome.cli.values import parse_value
 from microtome.cli.words import count
+from microtome.errors import ConfigError
 
 if TYPE_CHECKING:
+    import microtome.activations
     import microtome.models
     import microtome.training
 
@@ -21,9 +24,9 @@ class Recipe:
     """The sizes and the schedule; the defaults are sensible."""
 
     features: int = 4608
-    """Features in the dictionary (d_dict)."""
+    """Features in the dictionary (d_dict), of each layer's in a set."""
     k: int = 32
-    """Features active on a token."""
+    """Features active on a token, where --nonlinearity does not say."""
     tokens: int = 2_000_000
     """Tokens trained on; more than the training documents hold means several epochs."""
     batch_size: int = 4096
@@ -34,21 +37,45 @@ class Recipe:
     """Of the initial weights and the order of the tokens."""
 
 
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """What is trained; by default a TopK sparse autoencoder of one site."""
+
+    kind: Literal["sae", "transcoder", "layers", "cross-layer", "crosscoder"] = "sae"
+    """sae, of one site; transcoder, from one to another; layers, one for each; cross-layer, writing to all later layers; crosscoder, of several."""
+    reads: tuple[str, ...] = ()
+    """Sites read, e.g. L3.mlp_in; by default the only one, or what every layer's MLP reads."""
+    writes: tuple[str, ...] = ()
+    """Sites reconstructed; by default what is read, or what every layer's MLP writes."""
+    nonlinearity: str | None = None
+    """topk:k=32, batchtopk:k=32, abstopk:k=32, relu, jumprelu or gated."""
+    losses: tuple[str, ...] = ()
+    """Beside the squared error: l1:coefficient=5, tanh, l0:target=40, preact, matryoshka:prefixes=512/1024 or nested:prefix=512; may be repeated."""
+    pooling: Literal["token", "turn", "last", "residual"] = "token"
+    """What a row is: a token, the mean of a turn, its last token, or a token less the mean of its turn."""
+    skip: bool = False
+    """Give transcoders an affine path beside their features."""
+    tied_decoder: bool = False
+    """Let a cross-layer transcoder's features write one direction at every layer."""
+
+
 def train(
     shards: str | None = None,
     *,
     site: str | None = None,
     name: str | None = None,
+    architecture: Architecture = Architecture(),
     recipe: Recipe = Recipe(),
     splice: Annotated[bool, Parameter(negative="--no-splice")] = True,
     common: Common = Common(),  # noqa: B008  frozen
 ) -> None:
-    """Train a TopK sparse autoencoder on harvested activations, and measure it on held-out tokens.
+    """Train a dictionary on harvested activations, and measure it on held-out tokens.
 
-    Makes dictionaries/NAME in the workspace. Can be interrupted: the same
-    command resumes from the last checkpoint, with the same result. Quality
-    stands beside two controls: a random dictionary and the mean of the
-    activations.
+    Makes dictionaries/NAME in the workspace; without options, a TopK sparse
+    autoencoder. Can be interrupted: the same command resumes from the last
+    checkpoint, with the same result. Quality stands beside two controls: a
+    random dictionary and the mean of the activations.
 
     Examples:
 
@@ -56,12 +83,28 @@ def train(
 
         microtome train wiki --features 18432 --k 64 --name wide
 
+        microtome train wiki --nonlinearity batchtopk:k=32
+
+        microtome train wiki --losses matryoshka:prefixes=512/1024
+
+        microtome train wiki --nonlinearity jumprelu --losses l0:target=40
+
+        microtome train mlp --kind transcoder --reads L3.mlp_in --skip
+
+        microtome train mlp --kind layers --features 2048 --k 16
+
+        microtome train mlp --kind cross-layer --features 1024 --k 8
+
+        microtome train residuals --kind crosscoder
+
+        microtome train chats --pooling turn --batch-size 256
+
     Parameters
     ----------
     shards
         Name in the workspace, or path; not needed when there is only one.
     site
-        Which site, when several were harvested.
+        Which site, when several were harvested: the same as --reads with one site.
     name
         Name of the dictionary; that of the shards unless given.
     splice
@@ -74,33 +117,86 @@ def train(
     with Session(common) as session:
         source = Shards.open(session.find("shards", shards))
         corpus = Corpus.open(session.workspace.by_id("corpus", source.corpus_id))
-        config = train_config(recipe, source.site(site) if site else source.sites[0])
+        asked = architecture if site is None else replace(architecture, reads=(*architecture.reads, site))
+        config = train_config(recipe, asked, sites=source.sites)
         model = None
         if splice:
             with session.step("load model"):
                 model = load(source.model_ref, progress=session.progress)
+        turns = _turns(session, source, corpus=corpus, config=config)
         out = session.workspace.place("dictionary", name or source.path.name)
         with session.step("train", output=out) as step:
-            trained = run_train(source, corpus, config=config, out=out, model=model, progress=session.progress)
+            trained = run_train(source, corpus, config=config, out=out, model=model, turns=turns, progress=session.progress)
             step.count(config.tokens, "tokens")
         result = {"dictionary": {"path": str(trained.path), "id": trained.id}, "lr": trained.lr, "quality": trained.quality}
         session.result(result, quality_table(trained.quality, source.quantised), f"next: microtome index {out.name}")
 
 
-def train_config(recipe: Recipe, site: "microtome.models.Site") -> "microtome.training.TrainConfig":
+def train_config(
+    recipe: Recipe, architecture: Architecture = Architecture(), *, sites: "tuple[microtome.models.Site, ...]"
+) -> "microtome.training.TrainConfig":
     """The `TrainConfig` for what was asked on the command line; what was not asked keeps the recipe's default."""
-    from microtome.dictionaries import TopK
-    from microtome.training import TrainConfig
+    from microtome.dictionaries import NONLINEARITIES, TopK
+    from microtome.training import LOSSES, Build, TrainConfig
 
+    reads, writes = chosen_sites(architecture, sites)
+    chosen = architecture.nonlinearity
     return TrainConfig(
-        reads=(site,),
+        kind=architecture.kind,
+        reads=reads,
+        writes=writes,
+        pooling=architecture.pooling,
+        nonlinearity=TopK(k=recipe.k) if chosen is None else parse_value(chosen, NONLINEARITIES),
+        losses=tuple(parse_value(loss, LOSSES) for loss in architecture.losses),
         d_dict=recipe.features,
-        nonlinearity=TopK(k=recipe.k),
         tokens=recipe.tokens,
         batch_size=recipe.batch_size,
         lr=recipe.lr,
         seed=recipe.seed,
+        build=Build(skip=architecture.skip, tied_decoder=architecture.tied_decoder),
     )
+
+
+class Ends(NamedTuple):
+    """What a dictionary reads and writes."""
+
+    reads: "tuple[microtome.models.Site, ...]"
+    writes: "tuple[microtome.models.Site, ...]"
+
+
+def chosen_sites(architecture: Architecture, sites: "tuple[microtome.models.Site, ...]") -> Ends:
+    """Those named, else what the kind reads and writes by custom, of the sites that were harvested."""
+    from microtome.models import Site
+
+    reads, writes = (tuple(Site.parse(site) for site in named) for named in (architecture.reads, architecture.writes))
+    if architecture.kind == "sae":
+        return Ends(reads or sites[:1], writes)
+    if architecture.kind == "crosscoder":
+        return Ends(reads or sites, writes)
+    inputs = tuple(site for site in sites if site.kind == "mlp_in" and Site("mlp_out", site.layer) in sites)
+    if not reads and not inputs:
+        wanted = "L0.mlp_in and L0.mlp_out, and so on"
+        do = "Harvest every layer's mlp_in and mlp_out, or name the sites with --reads and --writes."
+        raise ConfigError("the shards hold no layer's MLP from end to end.", got=", ".join(map(str, sites)), wanted=wanted, do=do)
+    reads = reads or inputs
+    return Ends(reads, writes or tuple(Site("mlp_out", site.layer) if site.kind == "mlp_in" else site for site in reads))
+
+
+def _turns(
+    session: Session, source: "microtome.activations.Shards", *, corpus: "microtome.activations.Corpus", config: "microtome.training.TrainConfig"
+) -> "microtome.activations.Pooled | None":
+    """The pooled rows that a config needs, made beside the shards unless they are there."""
+    from microtome.activations import PoolingConfig, pool
+    from microtome.training import needs_turns
+
+    over = needs_turns(config)
+    if over is None:
+        return None
+    out = session.workspace.place("pooled", f"{source.path.name}-{over}")
+    with session.step("pool", output=out) as step:
+        pooled = pool(source, corpus, config=PoolingConfig(over=over), out=out, progress=session.progress)
+        step.count(pooled.n_rows, "rows")
+    return pooled
 
 
 def quality_table(quality: "microtome.training.Quality", quantised: str | None) -> Table:
@@ -117,6 +213,11 @@ def quality_table(quality: "microtome.training.Quality", quantised: str | None) 
         controls = [f"{result.baselines[name]:.4g}" if name in result.baselines else "–" for name in ("random", "mean")]
         value = count(result.value) if float(result.value).is_integer() else f"{result.value:.4g}"
         table.add_row(result.name, f"{value} {result.unit}".strip(), interval, *controls)
+    for each in quality.by_site:
+        fvu, recovered = each.fvu, each.ce_recovered
+        value = f"{fvu.value:.4g}" + ("" if recovered is None else f", {recovered.value:.4g} of CE alone")
+        controls = [f"{fvu.baselines[name]:.4g}" for name in ("random", "mean")]
+        table.add_row(f"FVU {each.site}", value, f"{fvu.low:.4g} … {fvu.high:.4g}", *controls)
     if quality.ce_undefined:
         table.caption = f"cross-entropy recovered is not defined: {quality.ce_undefined}"
     return table

@@ -11,7 +11,7 @@ from microtome.training.loop import open_trained, train
 from microtome.training.losses import L0, L1, LOSSES, AuxK, Loss, Matryoshka, Nested, Penalty, PreAct, Tanh
 from microtome.training.quality import measure_quality
 from microtome.training.records import Callback, ControlDensity, LrTrial, Quality, SiteQuality, StepRecord, Trained
-from microtome.training.source import Batches
+from microtome.training.source import Batches, needs_turns
 from microtome.training.synthetic import Planted, PlantedConfig, Recovered, recovered
 
 __all__ = [
@@ -42,6 +42,7 @@ __all__ = [
     "measure_quality",
     "Fit",
     "Batches",
+    "needs_turns",
     "Planted",
     "PlantedConfig",
     "Recovered",

@@ -9,7 +9,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 
@@ -109,6 +109,13 @@ class StoredRows:
 
     def _rows(self, pooling: Pooling) -> Shards | Pooled:
         return self.turns if self.turns is not None and pooling in {"turn", "span", "last"} else self.shards
+
+
+def needs_turns(config: TrainConfig) -> Literal["turn", "last"] | None:
+    """Over what the shards must be pooled before this can train; None where the shards do. (Spans are the caller's to choose.)"""
+    if config.pooling == "last":
+        return "last"
+    return "turn" if config.pooling == "turn" or needs_pairs(config) else None
 
 
 def needs_pairs(config: TrainConfig) -> bool:
