@@ -32,7 +32,7 @@ from microtome.dictionaries import (
     write_weights,
 )
 from microtome.dictionaries.formats import FORMATS, Hints, read_foreign, write_foreign
-from microtome.errors import FormatCannotHold, HookUnknown, MicrotomeError
+from microtome.errors import FormatCannotHold, HookUnknown, MicrotomeError, SiteNotFound
 from microtome.models import Site
 from microtome.shapes import Tensor
 from microtome.testing import check_format
@@ -203,6 +203,23 @@ def test_a_folder_of_hookpoints_is_a_set(tmp_path: Path) -> None:
     assert [str(site) for site in dictionaries.sites] == ["L1.resid_post", "L2.mlp_in", "L2.resid_post"]
     assert load_dictionary(tmp_path / "layers.2").reads == Site.parse("L2.resid_post")
     assert load_dictionary(tmp_path, member=Site.parse("L2.mlp_in")).writes == (Site.parse("L2.mlp_out"),)
+
+
+@pytest.mark.parametrize(
+    ("case", "other"),
+    [("layers", "layer_0.safetensors"), ("cross_layer", "W_enc_0.safetensors"), ("clt/width_262k_l0_medium_affine", "params_layer_0.safetensors")],
+)
+def test_one_layer_is_read_without_the_others(case: str, other: str, tmp_path: Path) -> None:
+    """Another layer's file may be damaged, so it was not read; the layer computes what it computes in the set."""
+    source = FIXTURES / ("gemma_scope_2/gemma-scope-2-1b-pt" if "clt" in case else "circuit_tracer") / case
+    folder, site = shutil.copytree(source, tmp_path / "set"), Site("mlp_in", 1)
+    (folder / other).write_bytes(b"damaged")
+    whole, alone = load_any(source), load_dictionary(folder, member=site)
+    assert isinstance(whole, DictionarySet)
+    x = torch.randn(5, D_IN, generator=torch.Generator().manual_seed(2))
+    assert torch.equal(alone.reconstruct(x), whole.member(site).reconstruct(x))
+    with pytest.raises(SiteNotFound):
+        load_dictionary(folder, member=Site("mlp_in", 9))
 
 
 def test_a_gain_is_folded_into_the_encoder() -> None:

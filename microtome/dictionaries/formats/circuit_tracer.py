@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from microtome.artifacts import place_atomic
 from microtome.dictionaries.dictionary import Dictionary
 from microtome.dictionaries.formats import gemma_scope, gemma_scope_2
-from microtome.dictionaries.formats.format import FORMATS, Hints, Read, cannot_hold
+from microtome.dictionaries.formats.format import FORMATS, Hints, Read, cannot_hold, made_set
 from microtome.dictionaries.formats.hooks import Hook, lens_hook, lens_name
 from microtome.dictionaries.formats.hub import file_of
 from microtome.dictionaries.formats.plain import Plain, plain_of, with_centring, with_gain
@@ -61,7 +61,7 @@ class CircuitTracer:
         plains = _layers(folder, config, hints=hints) if kind == SET else _cross(folder, config, hints=hints)
         members = tuple(plain.build() for plain in plains)
         about = {key: config[key] for key in ("model_name", "scan") if config.get(key) is not None}
-        return Read(DictionarySet(members, kind="layers" if kind == SET else "cross-layer"), about)
+        return Read(made_set(members, "layers" if kind == SET else "cross-layer", hints=hints), about)
 
     def write(self, dictionary: Dictionary | DictionarySet, folder: Path, *, about: Mapping[str, Any]) -> None:
         if not isinstance(dictionary, DictionarySet):
@@ -89,7 +89,8 @@ def _place(config: Mapping[str, Any], layer: int) -> tuple[Hook, Site]:
 
 def _layers(folder: Path, config: Mapping[str, Any], *, hints: Hints) -> list[Plain]:
     files = _listed(folder, config) if config.get("transcoders") else _numbered(folder, _LAYER)
-    return [_layer(file, layer, config, hints=hints) for layer, file in enumerate(files)]
+    wanted = [layer for layer in range(len(files)) if hints.asks_for(_place(config, layer)[0].site)]
+    return [_layer(files[layer], layer, config, hints=hints) for layer in wanted]
 
 
 def _layer(file: Path, layer: int, config: Mapping[str, Any], *, hints: Hints) -> Plain:
@@ -111,21 +112,23 @@ def _layer(file: Path, layer: int, config: Mapping[str, Any], *, hints: Hints) -
 
 
 def _cross(folder: Path, config: Mapping[str, Any], *, hints: Hints) -> list[Plain]:
-    if config.get("transcoders"):
-        files = _listed(folder, config)
-        files = files[:-1] if len(files) > 1 and files[-1] == files[-2] else files  # some configs name the last shard twice
-        tensors = [gemma_scope_2.own(read_safetensors(file), where=str(file), layer=layer) for layer, file in enumerate(files)]
-    else:
-        count = len([file for file in folder.iterdir() if file.name.startswith("W_enc_") and _SHARD.fullmatch(file.name)])
-        tensors = [_shard(folder, layer, layers=count) for layer in range(count)]
+    files = _listed(folder, config) if config.get("transcoders") else []
+    files = files[:-1] if len(files) > 1 and files[-1] == files[-2] else files  # some configs name the last shard twice
+    layers = len(files) or len([file for file in folder.iterdir() if file.name.startswith("W_enc_") and _SHARD.fullmatch(file.name)])
+    if not layers:
+        raise DictionaryInvalid(f"{folder} holds no layer.", got="no W_enc_0.safetensors", wanted="one file a layer", do="Give the whole folder.")
     plains: list[Plain] = []
-    for layer, weights in enumerate(tensors):
+    for layer in range(layers):
         hook, _ = _place(config, layer)
-        writes = tuple(_place(config, later)[1] for later in range(layer, len(tensors)))
+        if not hints.asks_for(hook.site):
+            continue
+        if files:
+            weights = gemma_scope_2.own(read_safetensors(files[layer]), where=str(files[layer]), layer=layer)
+        else:
+            weights = _shard(folder, layer, layers=layers)
+        writes = tuple(_place(config, later)[1] for later in range(layer, layers))
         act = JumpReLU() if "threshold" in weights else ReLU()
         plains.append(with_gain(Plain(reads=hook.site, writes=writes, nonlinearity=act, weights=weights), hook, hints))
-    if not plains:
-        raise DictionaryInvalid(f"{folder} holds no layer.", got="no W_enc_0.safetensors", wanted="one file a layer", do="Give the whole folder.")
     return plains
 
 

@@ -1,13 +1,13 @@
 """What a format is: how its files are known, read and written."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from microtome.dictionaries.dictionary import Dictionary
-from microtome.dictionaries.layers import DictionarySet
-from microtome.errors import FormatCannotHold
+from microtome.dictionaries.layers import DictionarySet, SetKind
+from microtome.errors import FormatCannotHold, SiteNotFound
 from microtome.models import Site
 from microtome.registry import Registry
 from microtome.shapes import Tensor
@@ -25,8 +25,14 @@ class Hints:
     """The site written, where it is another one."""
     input_scale: float | None = None
     """The factor on activations that a file calls for without holding it."""
+    member: Site | None = None
+    """Of a set, the site of the one dictionary that need be read; None for all."""
     gain: Callable[[Site], Tensor] | None = None
     """The gain of the norm before a site, for dictionaries that read between a norm's scale and its gain."""
+
+    def asks_for(self, site: Site) -> bool:
+        """Whether the member of a set that reads `site` is wanted."""
+        return self.member in (None, site)
 
 
 class Read(NamedTuple):
@@ -51,6 +57,14 @@ class Format(Protocol):
     def write(self, dictionary: Dictionary | DictionarySet, folder: Path, *, about: Mapping[str, Any]) -> None:
         """Write it as that library does, with those facts of `about` that it has a field for; what it has no place for raises `FormatCannotHold`."""
         ...
+
+
+def made_set(members: Sequence[Dictionary], kind: SetKind, *, hints: Hints) -> DictionarySet:
+    """The set of what was read; `SiteNotFound` if the one member that was asked for is not among it."""
+    if not members and hints.member is not None:
+        do = "Ask for a site that one of its layers reads."
+        raise SiteNotFound(f"no dictionary of {hints.name} reads {hints.member}.", got=hints.member, wanted="a site that is read", do=do)
+    return DictionarySet(tuple(members), kind=kind)
 
 
 FORMATS: Registry[Format] = Registry("format")

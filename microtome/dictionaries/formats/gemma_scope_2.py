@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from microtome.dictionaries.dictionary import Dictionary
-from microtome.dictionaries.formats.format import FORMATS, Hints, Read, read_only
+from microtome.dictionaries.formats.format import FORMATS, Hints, Read, made_set, read_only
 from microtome.dictionaries.formats.hooks import module_side
 from microtome.dictionaries.formats.plain import Plain, nonnegative
 from microtome.dictionaries.formats.tensors import Shapes, checked, read_json, read_safetensors
@@ -86,7 +86,7 @@ def _cross_layer(folder: Path, *, hints: Hints) -> DictionarySet:
         got = ", ".join(map(str, sorted(files)))
         raise DictionaryInvalid(f"{folder} does not hold every layer.", got=got, wanted="layers from 0 without a gap", do="Give the whole folder.")
     members: list[Dictionary] = []
-    for layer in range(len(files)):
+    for layer in [layer for layer in range(len(files)) if hints.asks_for(Site("mlp_in", layer))]:
         weights = own(read_safetensors(files[layer]), where=str(files[layer]), layer=layer)
         if weights["W_dec"].ndim == 3 and weights["W_dec"].shape[1] != len(files) - layer:
             got = f"decoders to {weights['W_dec'].shape[1] + layer} layers"
@@ -95,7 +95,7 @@ def _cross_layer(folder: Path, *, hints: Hints) -> DictionarySet:
         writes = tuple(Site("mlp_out", later) for later in range(layer, len(files)))
         plain = Plain(reads=Site("mlp_in", layer), writes=writes, nonlinearity=JumpReLU(), weights=weights)
         members.append(plain.build())
-    return DictionarySet(tuple(members), kind="cross-layer")
+    return made_set(members, "cross-layer", hints=hints)
 
 
 def _named(name: str) -> Site:

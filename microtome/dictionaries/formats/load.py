@@ -53,7 +53,8 @@ def load_dictionary(
     place = locate(ref, format_name=format_name)
     if place.is_native:
         return load_native(place.folder, member=member)
-    loaded = load_any(ref, format_name=format_name, reads=reads, writes=writes, input_scale=input_scale, gain=gain)
+    hints = Hints(name="", reads=_site(reads), writes=_site(writes), input_scale=input_scale, member=member, gain=gain)
+    loaded = _read(place, hints, where=str(ref), format_name=format_name).dictionary
     if isinstance(loaded, DictionarySet):
         if member is None:
             sites = ", ".join(map(str, loaded.sites))
@@ -83,15 +84,13 @@ def load_any(
     place = locate(ref, format_name=format_name)
     if place.is_native:
         return load_native_any(place.folder)
-    hints = Hints(name=str(ref), reads=_site(reads), writes=_site(writes), input_scale=input_scale, gain=gain)
-    return read_foreign(ref, hints=hints, format_name=format_name).dictionary
+    hints = Hints(name="", reads=_site(reads), writes=_site(writes), input_scale=input_scale, gain=gain)
+    return _read(place, hints, where=str(ref), format_name=format_name).dictionary
 
 
 def read_foreign(ref: str | Path, *, hints: Hints | None = None, format_name: str | None = None) -> Read:
     """A dictionary in another library's format, with what its files say about it."""
-    place = locate(ref, format_name=format_name)
-    detected = detect(_names(place.folder), where=str(ref), format_name=format_name)
-    return detected.format.read(place.folder, hints=replace(hints or Hints(name=""), name=place.name))
+    return _read(locate(ref, format_name=format_name), hints or Hints(name=""), where=str(ref), format_name=format_name)
 
 
 def locate(ref: str | Path, *, format_name: str | None = None) -> Located:
@@ -124,13 +123,20 @@ def detect(names: Collection[str], *, where: str, format_name: str | None = None
     raise FormatUnknown(f"nothing in {where} is a dictionary that microtome reads.", got=shown or "no files", wanted=wanted, do=do)
 
 
+def _read(place: Located, hints: Hints, *, where: str, format_name: str | None) -> Read:
+    detected = detect(_names(place.folder), where=where, format_name=format_name)
+    return detected.format.read(place.folder, hints=replace(hints, name=place.name))
+
+
 def _needed(names: list[str], *, where: str, format_name: str | None) -> Sequence[str]:
     """What to download: every file of an artifact, for its manifest counts them; of another format, what its reader needs."""
     return names if MANIFEST in names and format_name is None else detect(names, where=where, format_name=format_name).files
 
 
 def _names(folder: Path) -> list[str]:
-    return [file.relative_to(folder).as_posix() for file in sorted(folder.rglob("*")) if file.is_file()]
+    """The files of a folder, down to two folders below it: no format goes deeper."""
+    found = [file for pattern in ("*", "*/*", "*/*/*") for file in folder.glob(pattern) if file.is_file()]
+    return sorted(file.relative_to(folder).as_posix() for file in found)
 
 
 def _site(given: Site | str | None) -> Site | None:
