@@ -25,7 +25,7 @@ from microtome.errors import ConfigError, NotEnoughTokens
 from microtome.models import Model, Site
 from microtome.shapes import Bool, Tensor
 
-_CALIBRATION_ROWS = 8192
+_CALIBRATION_ROWS = 2048
 
 
 @dataclass(frozen=True, kw_only=True)
