@@ -302,7 +302,7 @@ static void end(Scratch *s)
 static void propose(const Table *t, const float *base, const float *x, int64_t n, int64_t k, int absolute, float sigmas, Scratch *s)
 {
     const int64_t lane = 4 * t->groups, tiles = (n + TILE - 1) / TILE, panels = (t->d_dict + PANEL - 1) / PANEL;
-    const int64_t limit = 4 * k > 192 ? 4 * k : 192;
+    const int64_t limit = 3 * k > 96 ? 3 * k : 96;
     for (int64_t r = 0; r < tiles * TILE; r++) {
         Row *row = s->rows + r;
         quantise_row(t, x + (r < n ? r : n - 1) * t->d, sigmas, row, s->x + (r / TILE) * TILE * lane + (r % TILE) * 4, s->scaled);
