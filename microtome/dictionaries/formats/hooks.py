@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 from microtome.errors import HookUnknown, nearest
 from microtome.models import Site
-from microtome.models.sites import KINDS, LAYERLESS
 
 
 class Hook(NamedTuple):
@@ -47,6 +46,7 @@ _TO_LENS = {
     "mlp_in": "mlp.hook_in",
     "mlp_out": "hook_mlp_out",
 }
+_LABELS = (*_TO_LENS, "attn_in")
 _MODULE_OUTPUTS = {"": "resid_post", "mlp": "mlp_out", "self_attn": "attn_out", "attention": "attn_out", "attn": "attn_out"}
 _MODULE_INPUTS = {"": "resid_pre", "mlp": "mlp_in", "self_attn": "attn_in", "attention": "attn_in", "attn": "attn_in"}
 _MODULE_SIDES = {
@@ -119,7 +119,7 @@ def labelled(name: str) -> Site:
     """The place that dictionary_learning's configs call `resid_post_layer_3`."""
     match = re.fullmatch(r"(\w+?)_layer_?(\d+)", name)
     kind = {"resid": "resid_post", "mlp": "mlp_out", "attention": "attn_out", "attn": "attn_out"}.get(match[1], match[1]) if match else ""
-    if match is None or kind not in KINDS or kind in LAYERLESS:
+    if match is None or kind not in _LABELS:
         raise _unknown(name, ("resid_post_layer_0", "mlp_out_layer_0"))
     return Site(kind, int(match[2]))
 
