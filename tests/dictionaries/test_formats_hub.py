@@ -15,7 +15,8 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 
-from microtome.dictionaries import load_any
+from microtome.artifacts import Draft
+from microtome.dictionaries import load_any, load_dictionary, save
 from microtome.dictionaries.formats import hub
 from microtome.dictionaries.formats.hub import HubRef, parse_ref
 from microtome.errors import HubUnavailable
@@ -106,18 +107,23 @@ def test_a_reference_is_downloaded_once_and_found_again_without_a_network(tmp_pa
         "org/many": FIXTURES / "saelens",
         "org/listed": tmp_path / "listed",
     }
-    refs = [f"{REPOSITORY}/layer_2/width_16k/average_l0_9", "org/many/topk@main", "org/listed", "org/many", "org/absent"]
+    with Draft.open(tmp_path / "own", "dictionary", config={}, inputs={}) as draft:
+        save(load_dictionary(FIXTURES / "saelens" / "gated"), draft)
+        draft.finish()
+    repositories["org/own"] = tmp_path / "own"
+    refs = [f"{REPOSITORY}/layer_2/width_16k/average_l0_9", "org/many/topk@main", "org/listed", "org/own", "org/many", "org/absent"]
     with mirror(repositories) as (address, served):
-        gemma, topk, listed, many, absent = loaded(refs, tmp_path / "home", HF_ENDPOINT=address)
+        gemma, topk, listed, own, many, absent = loaded(refs, tmp_path / "home", HF_ENDPOINT=address)
         assert gemma == {"sites": ["L2.resid_post"]}  # the site is only in the reference
         assert topk == {"sites": ["L2.resid_post"]}
         assert listed == {"sites": ["L0.mlp_in"]}  # its config names a file of the other repository
+        assert own == {"sites": ["L2.resid_post"]}
         assert many["error"] == "FormatUnknown"  # several dictionaries: none is taken by chance
         assert absent["error"] == "HubUnavailable"
         files = ["layer_2/width_16k/average_l0_9/params.npz", "topk/cfg.json", "topk/sae_weights.safetensors", "config.yaml"]
-        assert served == files
-    *again, never = loaded([*refs[:3], "org/never"], tmp_path / "home", HF_ENDPOINT=address, HF_HUB_OFFLINE="1")
-    assert again == [gemma, topk, listed]
+        assert served == [*files, "manifest.json", "weights.safetensors"]
+    *again, never = loaded([*refs[:4], "org/never"], tmp_path / "home", HF_ENDPOINT=address, HF_HUB_OFFLINE="1")
+    assert again == [gemma, topk, listed, own]
     assert never["error"] == "HubUnavailable"
 
 
