@@ -151,13 +151,20 @@ class Model:
             self.hf(**inputs, use_cache=False)
         return {site: seen[site] for site in wanted}
 
-    @torch.no_grad()
     def logits(
-        self, tokens: Int[Tensor, "batch pos"], *, mask: Bool[Tensor, "batch pos"] | None = None, edit: Mapping[Site, Edit] | None = None
+        self,
+        tokens: Int[Tensor, "batch pos"],
+        *,
+        mask: Bool[Tensor, "batch pos"] | None = None,
+        edit: Mapping[Site, Edit] | None = None,
+        gradients: bool = False,
     ) -> Float[Tensor, "batch pos vocab"]:
-        """The model's logits, under `edit` if given. Raises `TokenOutOfRange`, `SiteNotFound`."""
+        """The model's logits, under `edit` if given; `gradients` lets autograd go back through it to what the edits put in.
+
+        Raises `TokenOutOfRange`, `SiteNotFound`.
+        """
         inputs = self._inputs(tokens, mask)
-        with self.tap(edit=edit):
+        with torch.set_grad_enabled(gradients), self.tap(edit=edit):
             return self.hf(**inputs, use_cache=False).logits
 
     @torch.no_grad()

@@ -8,7 +8,7 @@ Follow it with a callback, which gets a `StepRecord` a step. `measure_quality` m
 from microtome.training.config import Build, Kind, Pooling, Schedule, TrainConfig
 from microtome.training.fit import Fit
 from microtome.training.loop import open_trained, train
-from microtome.training.losses import L0, L1, LOSSES, AuxK, Loss, Matryoshka, Nested, Penalty, PreAct, Tanh
+from microtome.training.losses import KL, L0, L1, LOSSES, AuxK, Loss, Matryoshka, Nested, Penalty, PreAct, Tanh
 from microtome.training.quality import measure_quality
 from microtome.training.records import Callback, ControlDensity, LrTrial, Quality, SiteQuality, StepRecord, Trained
 from microtome.training.source import Batches, needs_turns
@@ -29,6 +29,7 @@ __all__ = [
     "PreAct",
     "Matryoshka",
     "Nested",
+    "KL",
     "AuxK",
     "train",
     "open_trained",

@@ -84,6 +84,15 @@ def through_encoder(forward: Forward, half: Halfway, *, weights: Parameters, pla
     return gradients
 
 
+def through_input(forward: Forward, half: Halfway, *, weights: Parameters, plan: Plan) -> list[Tensor]:
+    """The gradient for what each member reads, by way of its features."""
+    found: list[Tensor] = []
+    for rule, member, active, into in zip(plan.rules, weights.members, forward.active, half.into, strict=True):
+        back = rule.backward(active, Gradient(into.values, into.strength, into.jump), weights=member)
+        found.append(active.support.decode(back.product, member["W_enc"]))
+    return found
+
+
 def learn_gate(forward: Forward, target: Float[Tensor, "n d_targets"], *, half: Halfway, weights: Parameters, plan: Plan) -> Float[Tensor, ""]:
     """The auxiliary loss of gated dictionaries: the strengths reconstruct through the decoder as it is; its gradient reaches the entries alone."""
     error = weights.b_dec - target

@@ -7,7 +7,7 @@ from typing import Literal
 from microtome.dictionaries import Nonlinearity, TopK, nonlinearity_from_json, nonlinearity_to_json
 from microtome.errors import ConfigError
 from microtome.models import Site
-from microtome.training.losses import AuxK, Loss, Penalty
+from microtome.training.losses import KL, AuxK, Loss, Penalty
 
 Kind = Literal["sae", "transcoder", "layers", "cross-layer", "crosscoder"]
 Pooling = Literal["token", "turn", "span", "last", "residual"]
@@ -164,6 +164,11 @@ def _check_losses(config: TrainConfig) -> None:
     name = type(config.nonlinearity).__name__
     for loss in config.losses:
         loss.check(config.nonlinearity, d_dict=config.d_dict)
+    if any(isinstance(loss, KL) for loss in config.losses) and (config.kind == "crosscoder" or config.pooling != "token"):
+        do = "Leave kl out."
+        raise ConfigError(
+            "the loss kl has no meaning here.", got=f"{config.kind} of rows per {config.pooling}", wanted="any other kind, of tokens", do=do
+        )
     thins = any(isinstance(loss, Penalty) and loss.thins for loss in config.losses)
     if name in {"ReLU", "JumpReLU", "Gated"} and not thins:
         wanted = "l1 or tanh" + (", or l0" if name == "JumpReLU" else "")

@@ -110,6 +110,11 @@ class Fit:
         return dictionary_of(self._candidates[0].learners, self.config)
 
     @property
+    def learners(self) -> list[Learner]:
+        """All that trains: of a set of layers, one a layer."""
+        return self._candidates[0].learners
+
+    @property
     def lr(self) -> float:
         """The peak rate that trains."""
         return self._candidates[0].peak_lr

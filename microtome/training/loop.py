@@ -12,11 +12,15 @@ from microtome.artifacts import Artifact, Draft, existing
 from microtome.config import from_dict, to_dict
 from microtome.dictionaries import load_any, nonlinearity_to_json, read_any, save
 from microtome.dictionaries.formats import WEIGHTS
+from microtome.errors import ConfigError
 from microtome.models import Model, Site
 from microtome.progress import Progress
 from microtome.shapes import Tensor
 from microtome.training.config import TrainConfig
+from microtome.training.export import dictionary_of
+from microtome.training.finetune import finetune
 from microtome.training.fit import Checkpoints, Fit, finished
+from microtome.training.losses import KL
 from microtome.training.quality import check_model, measure_quality
 from microtome.training.records import Callback, LrTrial, Quality, Trained
 from microtome.training.shared import View
@@ -68,6 +72,8 @@ def training(
     shards = source.shards
     check_model(model, shards)
     source.check(config)
+    if model is None and any(isinstance(loss, KL) for loss in config.losses):
+        raise ConfigError("the loss kl needs the model.", got="no model", wanted="the model of the shards", do="Give model=, or leave kl out.")
     inputs = {**source.inputs(), "model": "none" if model is None else model.fingerprint}
     if batches is not None and batches.shared.seed != config.seed:
         inputs["order"] = f"seed {batches.shared.seed}"
@@ -80,7 +86,8 @@ def training(
     with Draft.open(out, "dictionary", config=config, inputs=inputs, replace=replace) as draft:
         if not draft.has(WEIGHTS):
             device = torch.device("cpu") if model is None else model.device
-            yield from _fit(stream, config, draft=draft, dev=dev, device=device, callbacks=callbacks, progress=progress)
+            fit = yield from _fit(stream, config, draft=draft, dev=dev, device=device, callbacks=callbacks, progress=progress)
+            _finish(fit, source, draft=draft, model=model, progress=progress)
         if not draft.has(QUALITY):
             dictionary = read_any(draft.path / WEIGHTS)
             quality = measure_quality(dictionary, shards, corpus=source.corpus, model=model, turns=source.turns, progress=progress)
@@ -115,14 +122,25 @@ def _fit(
     device: torch.device,
     callbacks: Sequence[Callback],
     progress: Progress | None,
-) -> Generator[None]:
-    """Train; the weights are written last, so that their presence says that the rest is there."""
+) -> Generator[None, None, Fit]:
+    """Search and train, from the last checkpoint if there is one."""
     with RunStore(draft.path) as store:
         fit = Fit(stream, config, dev=dev, device=device, checkpoints=Checkpoints(put=store.put, last=store.last))
-        dictionary = yield from fit.steps(callbacks=(store.log, *callbacks), progress=progress)
-    search = {"lr": fit.lr, "trials": to_dict(fit.trials), "input_scale": {str(site): start.scale for site, start in fit.start.sites.items()}}
+        yield from fit.steps(callbacks=(store.log, *callbacks), progress=progress)
+    return fit
+
+
+def _finish(fit: Fit, source: StoredRows, *, draft: Draft, model: Model | None, progress: Progress | None) -> None:
+    """Fine-tune in the model where that was asked; the weights are written last, so that their presence says that the rest is there."""
+    losses = [loss for loss in fit.config.losses if isinstance(loss, KL)]
+    history: list[float] = []
+    if losses:
+        assert model is not None
+        history = finetune(fit.learners, model, source.shards, corpus=source.corpus, loss=losses[0], progress=progress)
+    scales = {str(site): start.scale for site, start in fit.start.sites.items()}
+    search = {"lr": fit.lr, "trials": to_dict(fit.trials), "input_scale": scales, "kl": history}
     draft.write(SEARCH, _json({**search, "encoder_product": fit.product, "devices": fit.devices}))
-    save(dictionary, draft)
+    save(dictionary_of(fit.learners, fit.config), draft)
 
 
 def _summary(draft: Draft, config: TrainConfig, *, shards: Shards) -> dict[str, Any]:

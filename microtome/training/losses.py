@@ -200,7 +200,27 @@ class Nested(Loss):
             raise ConfigError("the prefix of nested does not fit.", got=self.prefix, wanted=f"1 to {d_dict - 1}", do="Correct prefix.")
 
 
-for _name, _kind in {"l1": L1, "tanh": Tanh, "l0": L0, "preact": PreAct, "matryoshka": Matryoshka, "nested": Nested}.items():
+@dataclass(frozen=True, kw_only=True)
+class KL(Loss):
+    """Fine-tuning at the end: the dictionary stands in the model, and KL(model || model with the dictionary) of the next token is made small.
+
+    The squared error goes on counting beside it, or features drift to where the model does not care (after Karvonen 2025, arXiv 2503.17272).
+    """
+
+    tokens: int = 200_000
+    """Tokens of fine-tuning, after the training itself."""
+    coefficient: float = 1.0
+    """Weight of the KL, in nats a token."""
+    lr_share: float = 0.1
+    """Of the peak learning rate; it falls linearly to 0."""
+
+    def check(self, nonlinearity: Nonlinearity, *, d_dict: int) -> None:
+        holds = self.tokens >= 1 and 0 < self.coefficient < float("inf") and 0 < self.lr_share < float("inf")
+        if not holds:
+            raise ConfigError("the loss kl is out of range.", got=str(self), wanted="tokens of 1 or more, the rest above 0", do="Correct it.")
+
+
+for _name, _kind in {"l1": L1, "tanh": Tanh, "l0": L0, "preact": PreAct, "matryoshka": Matryoshka, "nested": Nested, "kl": KL}.items():
     LOSSES.register(_name)(_kind)
 
 
