@@ -80,7 +80,7 @@ def through_encoder(forward: Forward, half: Halfway, *, weights: Parameters, pla
             mine["threshold"] = mine["threshold"] + into.threshold
         if plan.layout.centred:
             total = mine["b_enc"] if back.bias is None else support.total(product).add_(everywhere, alpha=len(x))
-            gradients.b_dec.sub_(total @ member["W_enc"])
+            gradients.b_dec.sub_(plan.group.over_features(total @ member["W_enc"]))
     return gradients
 
 
@@ -97,7 +97,7 @@ def learn_gate(forward: Forward, target: Float[Tensor, "n d_targets"], *, half: 
     """The auxiliary loss of gated dictionaries: the strengths reconstruct through the decoder as it is; its gradient reaches the entries alone."""
     error = weights.b_dec - target
     for number, (member, active) in enumerate(zip(weights.members, forward.active, strict=True)):
-        plan.write(error, number, rows=active.support.decode(active.strength, member["W_dec"]))
+        plan.write(error, number, rows=plan.group.over_features(active.support.decode(active.strength, member["W_dec"])))
         if "W_skip" in member:
             plan.own(error, number).add_(forward.x[number] @ member["W_skip"].T)
     unit = len(target) * plan.width(target)

@@ -14,6 +14,7 @@ from microtome.progress import Progress, Throttled
 from microtome.shapes import Tensor
 from microtome.training.config import TrainConfig
 from microtome.training.export import Made, dictionary_of
+from microtome.training.group import ALONE, Group
 from microtome.training.layout import layouts
 from microtome.training.learner import Learner, Outcome, is_finite
 from microtome.training.measures import fvu
@@ -77,8 +78,11 @@ class Fit:
         dev: Tensor | Mapping[Site, Tensor],
         device: torch.device | None = None,
         checkpoints: Checkpoints | None = None,
+        group: Group = ALONE,
     ) -> None:
+        """`group`: the processes that train together, each with such a fit on the same batches; the first one then has the dictionary."""
         self.config = config
+        self.group = group
         self.device = device or torch.device("cpu")
         self.product: Product = pick_product(self.device) if config.encoder_product == "auto" else config.encoder_product
         self.devices: list[str] = [self.device.type]
@@ -128,7 +132,8 @@ class Fit:
         while done < steps:
             yield
             batch = rows_of(next(self._batches), config, device=self.device)
-            scaled = BatchRows(self.start.scaled(batch.rows), None if batch.turn_means is None else self.start.scaled(batch.turn_means))
+            means = None if batch.turn_means is None else self.start.scaled(self.group.rows(batch.turn_means))
+            scaled = BatchRows(self.start.scaled(self.group.rows(batch.rows)), means)
             records = [record for each in list(self._candidates) if (record := self._step(each, scaled, steps=steps)) is not None]
             done += 1
             for record in records:
@@ -183,7 +188,8 @@ class Fit:
     def _choose(self) -> None:
         """End the search: the rate with the lowest FVU on the dev rows begins anew on the first batch."""
         for candidate in list(self._candidates):
-            measured = sum(fvu(self._member(learner), self._dev) for learner in candidate.learners) / len(candidate.learners)
+            made = [self._member(learner) for learner in candidate.learners]
+            measured = self.group.said(sum(fvu(each, self._dev) for each in made) / len(made) if self.group.leads else 0.0)
             if math.isfinite(measured):
                 self.trials.append(LrTrial(lr=candidate.peak_lr, dev_fvu=measured))
             else:
@@ -208,7 +214,7 @@ class Fit:
         config = self.config.of_layer(index) if self.config.kind == "layers" else self.config
         steps = config.search_steps if searching else config.steps
         layout, weights = self._layouts[index], self.start.weights[index]
-        return Learner(self.start, config, layout=layout, weights=weights, peak_lr=rate, steps=steps, product=self.product)
+        return Learner(self.start, config, layout=layout, weights=weights, peak_lr=rate, steps=steps, product=self.product, group=self.group)
 
     def _measure_start(self) -> Start:
         batches, count = list[dict[Site, Tensor]](), 0
@@ -217,7 +223,7 @@ class Fit:
             count += len(next(iter(batches[-1].values())))
         self._batches.restore(self._begin)
         rows = {site: torch.cat([batch[site] for batch in batches])[:START_ROWS] for site in self.config.sites}
-        return start_from(rows, self.config, layouts=self._layouts)
+        return start_from(rows, self.config, layouts=self._layouts, group=self.group)
 
     def _checkpoint(self) -> Checkpoint:
         learners = [(f"{place}.{number}", learner) for place, each in enumerate(self._candidates) for number, learner in enumerate(each.learners)]

@@ -13,6 +13,7 @@ from itertools import pairwise
 import torch
 
 from microtome.shapes import Float, Tensor
+from microtome.training.group import ALONE, Group
 from microtome.training.layout import Layout
 from microtome.training.losses import Penalty
 from microtome.training.rules import Active, Encoder, Rule
@@ -46,9 +47,11 @@ class Plan:
     rules: tuple[Rule, ...]
     """One a member; they may remember a running threshold."""
     prefixes: tuple[int, ...]
-    """Numbers of first features whose reconstructions each have a loss; the last is d_dict."""
+    """Numbers of first features whose reconstructions each have a loss; the last is d_dict. Counted among the features held here."""
     penalties: tuple[Penalty, ...] = ()
     frozen_decoder: bool = False
+    group: Group = ALONE
+    """The processes that take this step together."""
 
     def width(self, matrix: Tensor) -> int:
         """Columns of one target."""
@@ -116,6 +119,6 @@ def reconstruct(inputs: Sequence[Tensor], weights: Parameters, *, plan: Plan, en
         made = made.clone() if reconstructions else made
         for number, (member, each) in enumerate(zip(weights.members, active, strict=True)):
             part = each.support.part(low, high)
-            plan.write(made, number, rows=part.support.decode(each.values[part.place], member["W_dec"]))
+            plan.write(made, number, rows=plan.group.over_features(part.support.decode(each.values[part.place], member["W_dec"])))
         reconstructions.append(made)
     return Forward(x=x, active=active, reconstructions=reconstructions)

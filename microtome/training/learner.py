@@ -11,6 +11,7 @@ from microtome.models import Site
 from microtome.shapes import Bool, Tensor
 from microtome.training.config import TrainConfig
 from microtome.training.forward import Batch, Parameters, Plan
+from microtome.training.group import ALONE, Group
 from microtome.training.layout import Layout
 from microtome.training.losses import Matryoshka, Nested, Penalty
 from microtome.training.revival import AUX_ROWS, revive
@@ -42,14 +43,19 @@ def learning_rate(step: int, *, steps: int, peak: float, config: TrainConfig) ->
     return peak * min(rise, fall)
 
 
-def plan_of(config: TrainConfig, layout: Layout) -> Plan:
+def plan_of(config: TrainConfig, layout: Layout, *, group: Group = ALONE) -> Plan:
     """How one layout is trained."""
+    rules = tuple(rule_of(config.nonlinearity, build=config.build) for _ in layout.members)
+    for rule in rules:
+        rule.group = group
+    held = group.features(config.d_dict)
     return Plan(
         layout=layout,
-        rules=tuple(rule_of(config.nonlinearity, build=config.build) for _ in layout.members),
-        prefixes=(*_prefixes(config), config.d_dict),
+        rules=rules,
+        prefixes=tuple(min(max(border - held.start, 0), held.stop - held.start) for border in (*_prefixes(config), config.d_dict)),
         penalties=tuple(loss for loss in config.losses if isinstance(loss, Penalty)),
         frozen_decoder=config.build.frozen_decoder,
+        group=group,
     )
 
 
@@ -67,7 +73,16 @@ class Learner:
     """Adam on the sparse step, with unit decoder rows and revival of dead features."""
 
     def __init__(
-        self, start: Start, config: TrainConfig, *, layout: Layout, weights: Parameters, peak_lr: float, steps: int, product: Product
+        self,
+        start: Start,
+        config: TrainConfig,
+        *,
+        layout: Layout,
+        weights: Parameters,
+        peak_lr: float,
+        steps: int,
+        product: Product,
+        group: Group = ALONE,
     ) -> None:
         self.layout = layout
         self.peak_lr = peak_lr
@@ -75,14 +90,15 @@ class Learner:
         self.done = 0
         self.start = start
         self.config = config
-        self.plan = plan_of(config, layout)
+        self.group = group
+        self.plan = plan_of(config, layout, group=group)
         self._parameters = {name: torch.nn.Parameter(weight.clone(), requires_grad=False) for name, weight in weights.named().items()}
         self.weights = weights.like({name: parameter.data for name, parameter in self._parameters.items()})
         self._adam = torch.optim.Adam(list(self._parameters.values()), lr=peak_lr, fused=True)
         self._moments = _begin(self._adam, self._parameters)
         self.proposers = [Proposer(member["W_enc"], product) for member in self.weights.members]
         device = weights.b_dec.device
-        self._idle = torch.zeros(len(layout.members), config.d_dict, dtype=torch.int64, device=device)
+        self._idle = torch.zeros(len(layout.members), len(self.weights.members[0]["b_enc"]), dtype=torch.int64, device=device)
         """Rows since each feature was last active."""
         self._l0 = torch.full((len(layout.members),), math.inf)
         """Of the last batch, each member's."""
@@ -112,10 +128,13 @@ class Learner:
         dead = self._idle >= config.revival.dead_after_tokens
         aux_loss = self._revive(found, dead)
         rate = learning_rate(self.done, steps=self.steps, peak=self.peak_lr, config=config)
-        self.update(found.gradients, rate)
+        self.update(self._shared(found.gradients), rate)
         l0 = self._observe(found, rows=len(batch.target))
         self.done += 1
-        return Outcome(lr=rate, loss=float(found.loss), l0=l0, dead=int(dead.sum()), aux_loss=aux_loss, penalty=float(found.penalty))
+        losses = torch.stack([found.loss.double(), found.penalty.double(), found.loss.new_tensor(aux_loss, dtype=torch.float64)])
+        loss, penalty, aux_loss = self.group.mean_over_rows(losses).tolist()
+        n_dead = self.group.total(int(dead.sum())) if self.group.shares_features else int(dead.sum())
+        return Outcome(lr=rate, loss=loss, l0=l0, dead=n_dead, aux_loss=aux_loss, penalty=penalty)
 
     @property
     def alive(self) -> Bool[Tensor, "members d_dict"]:
@@ -125,16 +144,19 @@ class Learner:
     @property
     def is_finite(self) -> bool:
         """Whether all weights are numbers: the last step's are seen by no loss."""
-        return all(bool(weight.isfinite().all()) for weight in self._parameters.values())
+        return self.group.least(all(bool(weight.isfinite().all()) for weight in self._parameters.values())) > 0
 
     def state(self) -> dict[str, Tensor]:
-        """Everything that the next step depends on."""
-        return {**self._tensors(), "done": torch.tensor(self.done)}
+        """Everything that the next step depends on; in a group, that of all processes on the first one, as if it were alone."""
+        dims = self._split()
+        held = {name: self.group.gathered(tensor, dim=dims[name]) if name in dims else tensor for name, tensor in self._tensors().items()}
+        return {**held, "done": torch.tensor(self.done)}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from `state()` of a learner with the same settings."""
+        """Go on from `state()` of a learner with the same settings, which a group of any size has left."""
+        dims, mine = self._split(), self.group.features(self.config.d_dict)
         for name, tensor in self._tensors().items():
-            tensor.copy_(state[name])
+            tensor.copy_(state[name].narrow(dims[name], mine.start, mine.stop - mine.start) if name in dims else state[name])
         self.done = int(state["done"])
         self._refresh()
 
@@ -171,13 +193,25 @@ class Learner:
             named |= {f"{number}.{part}": tensor for part, tensor in rule.running().items()}
         return named
 
+    def _split(self) -> dict[str, int]:
+        """Of the tensors that hold something of each feature, the dimension of the features."""
+        features = [f"{number}.{name}" for number, member in enumerate(self.weights.members) for name in member if name != "W_skip"]
+        return {"idle": 1, **dict.fromkeys((f"{name}{part}" for name in features for part in ("", ".exp_avg", ".exp_avg_sq")), 0)}
+
+    def _shared(self, gradients: Parameters) -> Parameters:
+        """The gradients of the whole batch, from those of this process's part."""
+        alike = {"b_dec", *(f"{number}.W_skip" for number in range(len(gradients.members)))} if self.group.shares_features else set[str]()
+        named = gradients.named()
+        return gradients.like({name: self.group.first(each) if name in alike else self.group.mean_over_rows(each) for name, each in named.items()})
+
     def _observe(self, found: Stepped, *, rows: int) -> float:
         """Count activity; the mean L0 of the members."""
+        rows *= self.group.size if self.group.shares_rows else 1
         for number, (rule, active) in enumerate(zip(self.plan.rules, found.forward.active, strict=True)):
             rule.observe(active)
-            counts = active.support.total((active.values != 0).to(active.values.dtype))
+            counts = self.group.over_rows(active.support.total((active.values != 0).to(active.values.dtype)))
             self._idle[number].add_(rows).mul_(counts == 0)
-            self._l0[number] = float(counts.sum()) / rows
+            self._l0[number] = float(self.group.over_features(counts.sum())) / rows
         return float(self._l0.mean())
 
     def _revive(self, found: Stepped, dead: Bool[Tensor, "members d_dict"]) -> float:
@@ -185,18 +219,21 @@ class Learner:
         coefficient = self.config.revival.coefficient
         if coefficient == 0:
             return 0.0
-        total, written = 0.0, found.error[:AUX_ROWS]
+        group = self.group
+        rows = group.rows_of_first(AUX_ROWS, held=len(found.error))
+        share = rows / min(AUX_ROWS, len(found.error) * group.size) * group.size if group.shares_rows else 1.0
+        total, written = 0.0, found.error[:rows]
         for number, (member, gradient) in enumerate(zip(self.weights.members, found.gradients.members, strict=True)):
             which = dead[number].nonzero().flatten()
-            if len(which) == 0:
+            if (group.total(len(which)) if group.shares_features else len(which)) == 0:
                 continue
             self.plan.rules[number].reset(member, which)
-            x = found.forward.x[number][:AUX_ROWS]
+            x = found.forward.x[number][:rows]
             error = self.plan.written(written, number) / self.plan.copies(number)
-            made = revive(x, error, W_enc=member["W_enc"][which], W_dec=member["W_dec"][which], k_aux=max(1, x.shape[1] // 2))
-            gradient["W_enc"].index_add_(0, which, made.W_enc, alpha=coefficient)
-            gradient["W_dec"].index_add_(0, which, made.W_dec, alpha=coefficient)
-            total += float(made.loss)
+            made = revive(x, error, W_enc=member["W_enc"][which], W_dec=member["W_dec"][which], k_aux=max(1, x.shape[1] // 2), group=group)
+            gradient["W_enc"].index_add_(0, which, made.W_enc, alpha=coefficient * share)
+            gradient["W_dec"].index_add_(0, which, made.W_dec, alpha=coefficient * share)
+            total += float(made.loss) * share
         return total / len(self.weights.members)
 
 

@@ -10,11 +10,10 @@ own threshold its gradient would be exactly 0. The residual and x are constants 
 
 from typing import NamedTuple
 
-import torch
 import torch.nn.functional as F
 
-from microtome.dictionaries.kernels import top_k
 from microtome.shapes import Float, Tensor
+from microtome.training.group import ALONE, Group
 
 AUX_ROWS = 1024
 """Rows of each batch that it is taken on: an unbiased sample, since batches are shuffled."""
@@ -28,14 +27,18 @@ class Revival(NamedTuple):
     W_dec: Float[Tensor, "m d_written"]
 
 
-def revive(x: Float[Tensor, "n d_in"], error: Float[Tensor, "n d_written"], *, W_enc: Tensor, W_dec: Tensor, k_aux: int) -> Revival:
-    """`error` is z_hat - z in the columns written; `W_enc` and `W_dec` are the rows of the dead: products cost their share of the encoder's."""
+def revive(
+    x: Float[Tensor, "n d_in"], error: Float[Tensor, "n d_written"], *, W_enc: Tensor, W_dec: Tensor, k_aux: int, group: Group = ALONE
+) -> Revival:
+    """`error` is z_hat - z in the columns written; `W_enc` and `W_dec` are the rows of the dead: products cost their share of the encoder's.
+
+    Where a group shares the features they are the rows of its dead that are held here; the loss is that of all.
+    """
     codes = F.linear(x, W_enc)
-    kept = None
-    if k_aux < len(W_enc):
-        kept = torch.zeros_like(codes).scatter_(1, top_k(codes, k_aux), 1.0)
+    kept = group.largest(codes, k_aux)
+    if kept is not None:
         codes.mul_(kept)
-    slope = (codes @ W_dec).add_(error)
+    slope = group.over_features(codes @ W_dec).add_(error)
     loss = slope.square().mean()
     slope.mul_(2 / slope.numel())
     code_gradient = slope @ W_dec.T

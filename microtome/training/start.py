@@ -12,11 +12,15 @@ from microtome.models import Site
 from microtome.shapes import Float, Tensor
 from microtome.training.config import TrainConfig
 from microtome.training.forward import Parameters
+from microtome.training.group import ALONE, Group
 from microtome.training.layout import Layout, Member
 from microtome.training.rules import rule_of
 
 _RIDGE = 0.1
 """Of the mean variance a column: keeps the linear map from few rows tame."""
+
+_BLOCK = 4096
+"""Rows of random numbers at a time: torch makes them 16 by 16, so blocks give the numbers that the whole would."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +49,8 @@ class Start:
         return torch.cat([self.sites[site].mean for site in member.reads])
 
 
-def start_from(rows: Mapping[Site, Tensor], config: TrainConfig, *, layouts: list[Layout]) -> Start:
-    """The start that a sample of rows gives.
+def start_from(rows: Mapping[Site, Tensor], config: TrainConfig, *, layouts: list[Layout], group: Group = ALONE) -> Start:
+    """The start that a sample of rows gives; of the features, those that this process of a group holds.
 
     The scale makes the root mean square distance from the mean √d, so a scaled input has variance 1 a column on average. (Scaling the raw norm to √d,
     as Anthropic's April 2024 update does, leaves little variance where the mean is large, as it is in a residual stream.) The encoder's rows are
@@ -56,7 +60,7 @@ def start_from(rows: Mapping[Site, Tensor], config: TrainConfig, *, layouts: lis
     sites = {site: _site_start(rows[site].float()) for site in config.sites}
     sample = {site: rows[site].float() * start.scale for site, start in sites.items()}
     generator = torch.Generator().manual_seed(config.seed)
-    weights = [_weights(layout, sample, config=config, generator=generator) for layout in layouts]
+    weights = [_weights(layout, sample, config=config, generator=generator, held=group.features(config.d_dict)) for layout in layouts]
     return Start(weights=weights, sites=sites)
 
 
@@ -70,26 +74,42 @@ def _site_start(sample: Float[Tensor, "n d"]) -> SiteStart:
     return SiteStart(scale=scale, mean=mean * scale)
 
 
-def _weights(layout: Layout, sample: Mapping[Site, Tensor], *, config: TrainConfig, generator: torch.Generator) -> Parameters:
+def _weights(layout: Layout, sample: Mapping[Site, Tensor], *, config: TrainConfig, generator: torch.Generator, held: slice) -> Parameters:
     target = layout.target(sample)
     b_dec = geometric_median(target) if config.build.init == "geometric_median" else target.mean(0)
     width = target.shape[1] // len(layout.targets)
     rule = rule_of(config.nonlinearity, build=config.build)
+    count = held.stop - held.start
     members: list[dict[str, Tensor]] = []
     for member, x in zip(layout.members, layout.inputs(sample), strict=True):
-        directions = F.normalize(torch.randn(config.d_dict, x.shape[1], generator=generator), dim=1).to(x.device)
+        directions = F.normalize(_random_rows(config.d_dict, x.shape[1], generator=generator, held=held), dim=1).to(x.device)
         written = target[:, member.first * width : (member.first + 1 if layout.tied else member.last) * width]
-        weights = {"W_enc": directions * config.build.encoder_norm, "b_enc": torch.zeros(config.d_dict, device=x.device)}
+        weights = {"W_enc": directions * config.build.encoder_norm, "b_enc": torch.zeros(count, device=x.device)}
         if config.build.frozen_decoder:
-            rows = torch.randn(config.d_dict, written.shape[1], generator=generator).to(x.device)
+            rows = _random_rows(config.d_dict, written.shape[1], generator=generator, held=held).to(x.device)
         else:
             rows = directions if written is x or torch.equal(written, x) else directions @ _linear_map(x, written)
         weights["W_dec"] = F.normalize(rows, dim=1) / (member.last - member.first if layout.tied else 1) ** 0.5
-        weights |= {name: tensor.to(x.device) for name, tensor in rule.tensors(config.d_dict).items()}
+        weights |= {name: tensor.to(x.device) for name, tensor in rule.tensors(count).items()}
         if config.build.skip:
             weights["W_skip"] = torch.zeros(width, x.shape[1], device=x.device)
         members.append(weights)
     return Parameters(members=members, b_dec=b_dec)
+
+
+def _random_rows(n: int, d: int, *, generator: torch.Generator, held: slice) -> Float[Tensor, "held d"]:
+    """The rows `held` of the n x d normal numbers that the generator gives next, without room for the others."""
+    if held.stop - held.start == n:
+        return torch.randn(n, d, generator=generator)
+    rows = torch.empty(held.stop - held.start, d)
+    first = 0
+    while first < n:
+        block = torch.randn(_BLOCK if n - first >= 2 * _BLOCK else n - first, d, generator=generator)
+        low, high = max(first, held.start), min(first + len(block), held.stop)
+        if low < high:
+            rows[low - held.start : high - held.start] = block[low - first : high - first]
+        first += len(block)
+    return rows
 
 
 def _linear_map(x: Float[Tensor, "n d_in"], y: Float[Tensor, "n d_out"]) -> Float[Tensor, "d_in d_out"]:

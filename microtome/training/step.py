@@ -41,7 +41,7 @@ def step(batch: Batch, weights: Parameters, *, plan: Plan, encoders: Sequence[En
     penalty = torch.zeros((), device=batch.target.device)
     if plan.rules[0].gate_learns:
         penalty = penalty + learn_gate(forward, batch.target, half=half, weights=weights, plan=plan)
-    penalty = penalty + penalise(forward, half=half, weights=weights, plan=plan, share=share / unit)
+    penalty = penalty + plan.group.over_features(penalise(forward, half=half, weights=weights, plan=plan, share=share / unit))
     gradients = through_encoder(forward, half, weights=weights, plan=plan)
     loss = errors[-1].square().sum() / (unit * len(plan.layout.targets))
     return Stepped(gradients=gradients, forward=forward, error=errors[-1], loss=loss, penalty=penalty)

@@ -3,13 +3,14 @@
 At inference there is no batch to compare with: a feature is active where it is above a threshold, the running mean of the smallest value kept.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any, final
 
 import torch
 
-from microtome.dictionaries.kernels import batch_top_k
 from microtome.shapes import Float, Tensor
+from microtome.training.choice import largest_of_batch
 from microtome.training.config import Build
 from microtome.training.rules.rule import RULES, Active, Back, Encoder, Gradient, Rule, whole
 from microtome.training.support import Sparse
@@ -22,6 +23,8 @@ MEMORY = 0.99
 class BatchTopKRule(Rule):
     """Everything chosen is above 0, and the gradient passes unchanged."""
 
+    shares_features = True
+
     def __init__(self, *, k: int) -> None:
         self.k = k
         self._last = torch.zeros((), dtype=torch.float64)
@@ -33,13 +36,14 @@ class BatchTopKRule(Rule):
         return float(self._sum / self._weight) if self._weight > 0 else None
 
     def activate(self, x: Float[Tensor, "n d_in"], encoder: Encoder) -> Active:
-        weights = encoder.weights
-        chosen = batch_top_k(x, weights["W_enc"], weights["b_enc"], k=self.k, proposer=encoder.proposer, guess=float(self._last))
+        W_enc, b_enc, guess = encoder.weights["W_enc"], encoder.weights["b_enc"], float(self._last)
+        chosen = largest_of_batch(x, W_enc, b_enc, k=self.k, proposer=encoder.proposer, group=self.group, guess=guess)
         return Active(support=Sparse(chosen.pairs), pre=chosen.pre, values=chosen.pre, strength=chosen.pre)
 
     def observe(self, active: Active) -> None:
         """Take the smallest value kept of a training batch into the running mean."""
-        threshold = float(active.pre.min()) if len(active.pre) else 0.0
+        least = self.group.least(float(active.pre.min()) if len(active.pre) else math.inf)
+        threshold = 0.0 if least == math.inf else least
         self._last.fill_(threshold)
         self._sum.mul_(MEMORY).add_((1 - MEMORY) * threshold)
         self._weight.mul_(MEMORY).add_(1 - MEMORY)

@@ -32,6 +32,7 @@ class GatedRule(Rule):
     """`r_mag` and `b_mag` start at 0: magnitude and gate start equal."""
 
     may_be_dense = True
+    shares_features = True
     gate_learns = True
 
     def tensors(self, d_dict: int) -> dict[str, Tensor]:

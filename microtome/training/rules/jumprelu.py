@@ -27,6 +27,7 @@ class JumpReLURule(Rule):
     """`through_all`: the jump's gradient reaches the pre-activations too, and so all parameters."""
 
     may_be_dense = True
+    shares_features = True
 
     def __init__(self, *, threshold: float, bandwidth: float, through_all: bool) -> None:
         self.threshold = threshold

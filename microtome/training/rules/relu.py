@@ -15,6 +15,7 @@ class ReLURule(Rule):
     """The gradient of a is that of pre where pre is above 0."""
 
     may_be_dense = True
+    shares_features = True
 
     def activate(self, x: Float[Tensor, "n d_in"], encoder: Encoder) -> Active:
         support, pre = places_above(x, encoder, torch.zeros_like(encoder.weights["b_enc"]))

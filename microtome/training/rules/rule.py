@@ -12,6 +12,7 @@ from microtome.dictionaries.kernels import Proposer, pairs_above
 from microtome.registry import Registry
 from microtome.shapes import Float, Int, Tensor
 from microtome.training.config import Build
+from microtome.training.group import ALONE, Group
 from microtome.training.support import Dense, Sparse, Support
 
 
@@ -65,6 +66,10 @@ class Rule(ABC):
 
     may_be_dense: bool = False
     """Whether it chooses by thresholds, so that any number of places may be active."""
+    shares_features: bool = False
+    """Whether it works where each process of a group holds a part of the features; a rule that compares features asks `group`."""
+    group: Group = ALONE
+    """The processes that train together."""
     gate_learns: bool = False
     """Whether the strengths reconstruct too, with the decoder frozen (gated dictionaries)."""
 

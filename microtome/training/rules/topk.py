@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, final
 
-from microtome.dictionaries.kernels import top_k_pairs
 from microtome.shapes import Float, Tensor
+from microtome.training.choice import largest_a_row
 from microtome.training.config import Build
 from microtome.training.rules.rule import RULES, Active, Back, Encoder, Gradient, Rule, only, whole
 from microtome.training.support import Sparse
@@ -14,13 +14,15 @@ from microtome.training.support import Sparse
 class TopKRule(Rule):
     """The gradient passes where a place was chosen and, unless `absolute`, is above 0; the choice itself has none."""
 
+    shares_features = True
+
     def __init__(self, *, k: int, absolute: bool = False) -> None:
         self.k = k
         self.absolute = absolute
 
     def activate(self, x: Float[Tensor, "n d_in"], encoder: Encoder) -> Active:
-        weights = encoder.weights
-        chosen = top_k_pairs(x, weights["W_enc"], weights["b_enc"], k=self.k, proposer=encoder.proposer, absolute=self.absolute)
+        W_enc, b_enc = encoder.weights["W_enc"], encoder.weights["b_enc"]
+        chosen = largest_a_row(x, W_enc, b_enc, k=self.k, proposer=encoder.proposer, group=self.group, absolute=self.absolute)
         values = chosen.pre if self.absolute else chosen.pre.relu()
         return Active(support=Sparse(chosen.pairs), pre=chosen.pre, values=values, strength=values)
 
