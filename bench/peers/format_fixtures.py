@@ -8,6 +8,7 @@ release and how far its outputs are from the first ones.
 """
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -50,7 +51,8 @@ def main() -> None:
 
 def _run(name: str, verb: str, folder: Path) -> None:
     environment, script, _ = PEERS[name]
-    subprocess.run([python_of(environment), HERE / "formats" / script, verb, folder], check=True)
+    same_order = {**os.environ, "PYTHONHASHSEED": "0"}  # SAELens writes the keys of a set
+    subprocess.run([python_of(environment), HERE / "formats" / script, verb, folder], check=True, env=same_order)
 
 
 def _opened(name: str, folder: Path) -> dict[str, object]:
