@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -12,8 +12,9 @@ from microtome.dictionaries.formats import FORMATS, Format, Hints
 from microtome.errors import DictionaryInvalid, FeatureNotFound, FormatUnsupported, PickleRefused, SelfCheckFailed, ShapeMismatch
 from microtome.models import TINY_FAMILIES, Model, Site, selfcheck, tiny, tiny_tokenizer
 from microtome.shapes import Float, Tensor
+from microtome.steering import Edit, prove_edit
 
-__all__ = ["TINY_FAMILIES", "check_dictionary", "check_format", "check_model", "tiny", "tiny_tokenizer"]
+__all__ = ["TINY_FAMILIES", "check_dictionary", "check_edit", "check_format", "check_model", "tiny", "tiny_tokenizer"]
 
 _ROWS = 48
 _CLOSE = 1e-4
@@ -22,6 +23,11 @@ _CLOSE = 1e-4
 def check_model(model: Model) -> None:
     """Raise `SelfCheckFailed` unless the model's sites mean what they say, in every respect that `microtome check` looks at."""
     selfcheck(model).raise_if_failed()
+
+
+def check_edit(edit: Edit, model: Model, *, dictionaries: Mapping[str, Dictionary] | None = None) -> None:
+    """Raise `SelfCheckFailed` unless an edit keeps the promises of `microtome.steering`: JSON, dose 0, restoring, padding, batch and cache."""
+    prove_edit(edit, model, dictionaries=dictionaries)
 
 
 def check_dictionary(dictionary: Dictionary | DictionarySet, *, rows: Float[Tensor, "n d_in"] | None = None, stored: bool = True) -> None:

@@ -1,0 +1,90 @@
+"""Steering: edits of what a model computes, as values; applying them to forwards, to generation and to weights.
+
+Made from directions and features, never from hooks of your own. Begin with
+
+    edit = Add(component=direction, strength=of_norm(0.1), where=Where(phases=("generation",)))
+    edited = generate(model, "Once upon a time", edits=edit)[0]                     # or EditSet.of(edit, other); a set a row for a batch
+    with applied(model, edit, batch=Batch.of(model, ["Once upon a time"])) as done: ...  # plain forwards under the edit
+    both = compare(model, "Once upon a time", edits=edit)                           # unedited and edited, same seed
+
+An edit is operation × component × strength × where, and a dose: 0 changes no bit, 1 is all of it. JSON both ways (`edit.to_json()`,
+`Edit.from_json`), and the fingerprint is its identity. Which tokens are prompt and which generated is always said, never guessed from shapes.
+
+To extend: a frozen dataclass derived from `Edit` under `@EDITS.register("kind")` that defines `places` and `prepare`, proved by
+`microtome.testing.check_edit`; a word of the where-language is a function under `@PREDICATES.register("name")`.
+"""
+
+from microtome.steering.along import Ablate, Add, Along, Cap, Scale, SetCoordinate
+from microtome.steering.apply import Applied, applied
+from microtome.steering.cache_edit import KVEdit, kv_difference
+from microtome.steering.compare import Comparison, compare
+from microtome.steering.component import Component, Feature, Resolved, Spots, Workshop
+from microtome.steering.compose import Edits, EditSet, band, layers, sets_for
+from microtome.steering.conditional import Condition, Conditional
+from microtome.steering.contract import prove_edit
+from microtome.steering.edit import EDITS, Change, Edit, Reading
+from microtome.steering.from_elsewhere import Noise, Swap
+from microtome.steering.generate import Generation, generate
+from microtome.steering.layout import Batch, Prompt, Row
+from microtome.steering.of_feature import Clamp, Multiply
+from microtome.steering.report import EditCount, EditReport
+from microtome.steering.sampling import Sampling, TokenChoice
+from microtome.steering.strength import Strength, of_norm, percentile, raw, times_current, times_max
+from microtome.steering.weights import ablated_weights, residual_writes
+from microtome.steering.where import PREDICATES, Where, Window
+
+__all__ = [
+    "Edit",
+    "EDITS",
+    "EditSet",
+    "Edits",
+    "sets_for",
+    "band",
+    "layers",
+    "Add",
+    "Ablate",
+    "Scale",
+    "SetCoordinate",
+    "Cap",
+    "Clamp",
+    "Multiply",
+    "Swap",
+    "Noise",
+    "KVEdit",
+    "kv_difference",
+    "Conditional",
+    "Condition",
+    "Along",
+    "Change",
+    "Reading",
+    "Spots",
+    "Workshop",
+    "Resolved",
+    "Component",
+    "Feature",
+    "Strength",
+    "raw",
+    "times_max",
+    "times_current",
+    "of_norm",
+    "percentile",
+    "Where",
+    "Window",
+    "PREDICATES",
+    "Row",
+    "Prompt",
+    "Batch",
+    "applied",
+    "Applied",
+    "EditReport",
+    "EditCount",
+    "ablated_weights",
+    "residual_writes",
+    "generate",
+    "Generation",
+    "Sampling",
+    "TokenChoice",
+    "prove_edit",
+    "compare",
+    "Comparison",
+]
