@@ -24,8 +24,16 @@ from microtome.config import canonical_json, fingerprint, to_dict
 from microtome.errors import ArtifactConflict, ArtifactDamaged, ArtifactForeign, ArtifactMissing, DiskFull, WorkspaceBusy, nearest
 
 MANIFEST, DRAFT, LOCK = "manifest.json", "draft.json", ".lock"
-KINDS = ("corpus", "shards", "pooled", "dictionary", "index", "direction")
-FOLDERS = {"corpus": "corpora", "shards": "shards", "pooled": "pooled", "dictionary": "dictionaries", "index": "indexes", "direction": "directions"}
+KINDS = ("corpus", "shards", "pooled", "dictionary", "sweep", "index", "direction")
+FOLDERS = {
+    "corpus": "corpora",
+    "shards": "shards",
+    "pooled": "pooled",
+    "dictionary": "dictionaries",
+    "sweep": "sweeps",
+    "index": "indexes",
+    "direction": "directions",
+}
 _PACKAGES = ("microtome", "torch", "transformers", "tokenizers", "safetensors", "numpy", "pyarrow")
 
 

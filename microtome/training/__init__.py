@@ -11,7 +11,10 @@ from microtome.training.loop import open_trained, train
 from microtome.training.losses import KL, L0, L1, LOSSES, AuxK, Loss, Matryoshka, Nested, Penalty, PreAct, Tanh
 from microtome.training.quality import measure_quality
 from microtome.training.records import Callback, ControlDensity, LrTrial, Quality, SiteQuality, StepRecord, Trained
-from microtome.training.source import Batches, needs_turns
+from microtome.training.scaling import Recommended, Scaling, ScalingLaw, ScalingPoint, fit_scaling
+from microtome.training.source import Batches, StoredRows, needs_turns
+from microtome.training.sweep import AXES, Sweep, SweepConfig, SweepRun, choose, open_sweep, sweep
+from microtome.training.sweep_controls import SweepControl
 from microtome.training.synthetic import Planted, PlantedConfig, Recovered, recovered
 
 __all__ = [
@@ -48,4 +51,18 @@ __all__ = [
     "PlantedConfig",
     "Recovered",
     "recovered",
+    "StoredRows",
+    "AXES",
+    "Sweep",
+    "SweepConfig",
+    "SweepRun",
+    "SweepControl",
+    "choose",
+    "open_sweep",
+    "sweep",
+    "Recommended",
+    "Scaling",
+    "ScalingLaw",
+    "ScalingPoint",
+    "fit_scaling",
 ]

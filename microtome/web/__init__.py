@@ -10,5 +10,6 @@ from microtome.web.app import create_app
 from microtome.web.model_desk import ModelDesk, ModelLoader, ModelState
 from microtome.web.report import write_report
 from microtome.web.server import serve
+from microtome.web.sweep_report import scaling_lines, write_sweep_report
 
-__all__ = ["ModelDesk", "ModelLoader", "ModelState", "create_app", "serve", "write_report"]
+__all__ = ["ModelDesk", "ModelLoader", "ModelState", "create_app", "scaling_lines", "serve", "write_report", "write_sweep_report"]
