@@ -24,6 +24,8 @@ from microtome.training.start import Start, start_from
 
 START_ROWS = 16_384
 """Rows that set the input scale and the decoder's bias."""
+START_VALUES = 1 << 27
+"""Of many sites fewer rows, so that their numbers take half a gigabyte; at least 2,048."""
 SEARCHED = 3
 """Members of a set of layers that a search tries rates on: the first, a middle and the last one."""
 Ended = TypeVar("Ended")
@@ -217,12 +219,12 @@ class Fit:
         return Learner(self.start, config, layout=layout, weights=weights, peak_lr=rate, steps=steps, product=self.product, group=self.group)
 
     def _measure_start(self) -> Start:
-        batches, count = list[dict[Site, Tensor]](), 0
-        while count < min(START_ROWS, self.config.tokens):
+        batches = [rows_of(next(self._batches), self.config, device=self.device).rows]
+        wanted = min(START_ROWS, max(2048, START_VALUES // sum(each.shape[1] for each in batches[0].values())))
+        while sum(len(next(iter(batch.values()))) for batch in batches) < min(wanted, self.config.tokens):
             batches.append(rows_of(next(self._batches), self.config, device=self.device).rows)
-            count += len(next(iter(batches[-1].values())))
         self._batches.restore(self._begin)
-        rows = {site: torch.cat([batch[site] for batch in batches])[:START_ROWS] for site in self.config.sites}
+        rows = {site: torch.cat([batch[site] for batch in batches])[:wanted] for site in self.config.sites}
         return start_from(rows, self.config, layouts=self._layouts, group=self.group)
 
     def _checkpoint(self) -> Checkpoint:

@@ -37,6 +37,12 @@ class Layout:
     tied: bool
     """Whether a member writes the same rows to every target."""
 
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """All sites read or written, each once."""
+        read = (site for member in self.members for site in member.reads)
+        return tuple(dict.fromkeys((*read, *(site for target in self.targets for site in target))))
+
     def inputs(self, scaled: Mapping[Site, Tensor]) -> list[Tensor]:
         """What each member reads, from the scaled rows of all sites."""
         return [_side_by_side(member.reads, scaled) for member in self.members]

@@ -58,10 +58,16 @@ def start_from(rows: Mapping[Site, Tensor], config: TrainConfig, *, layouts: lis
     norm 1: for an SAE, the direction itself.
     """
     sites = {site: _site_start(rows[site].float()) for site in config.sites}
-    sample = {site: rows[site].float() * start.scale for site, start in sites.items()}
     generator = torch.Generator().manual_seed(config.seed)
-    weights = [_weights(layout, sample, config=config, generator=generator, held=group.features(config.d_dict)) for layout in layouts]
+    weights = [
+        _weights(layout, _scaled(layout, rows, sites), config=config, generator=generator, held=group.features(config.d_dict)) for layout in layouts
+    ]
     return Start(weights=weights, sites=sites)
+
+
+def _scaled(layout: Layout, rows: Mapping[Site, Tensor], sites: Mapping[Site, SiteStart]) -> dict[Site, Tensor]:
+    """The sample of one layout's sites alone: of a set of layers, all at once would be large."""
+    return {site: rows[site].float() * sites[site].scale for site in layout.sites}
 
 
 def _site_start(sample: Float[Tensor, "n d"]) -> SiteStart:
