@@ -106,7 +106,7 @@ class L1(Penalty):
 class Tanh(Penalty):
     """coefficient * sum tanh(scale f |W|): counts active features, softly (Anthropic, January 2025)."""
 
-    coefficient: float = 5.0
+    coefficient: float = 2.0
     scale: float = 4.0
 
     def push(self, seen: Seen) -> Push:
@@ -120,10 +120,11 @@ class Tanh(Penalty):
 class L0(Penalty):
     """coefficient * the number of active features, through JumpReLU's straight-through gradient (Rajamanoharan et al. 2024, eq. 9).
 
-    With a `target`, coefficient * target * (L0 / target - 1)^2 of the batch's mean L0 instead: it pulls from both sides, as in Gemma Scope 2.
+    With a `target`, coefficient * target * h(L0 / target - 1) of the batch's mean L0 instead, which pulls from both sides: h(e) = e^2, as in Gemma
+    Scope 2, up to |e| = 1 and 2|e| - 1 beyond, or the thousands of features active at the start would be pushed away for good.
     """
 
-    coefficient: float = 5.0
+    coefficient: float = 2.0
     target: float | None = None
 
     def push(self, seen: Seen) -> Push:
@@ -132,7 +133,8 @@ class L0(Penalty):
         if self.target is None:
             return Push(loss=count, jump=torch.ones_like(seen.pre))
         excess = count / rows / self.target - 1
-        return Push(loss=rows * self.target * excess.square(), jump=torch.ones_like(seen.pre) * (2 * excess))
+        near, far = excess.clamp(-1, 1), (excess.abs() - 1).clamp_min(0)
+        return Push(loss=rows * self.target * (near.square() + 2 * far), jump=torch.ones_like(seen.pre) * (2 * near))
 
     def check(self, nonlinearity: Nonlinearity, *, d_dict: int) -> None:
         super().check(nonlinearity, d_dict=d_dict)

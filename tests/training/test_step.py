@@ -32,7 +32,8 @@ THINNED: dict[str, tuple[Nonlinearity, tuple[Loss, ...]]] = {
     "relu, l1": (ReLU(), (L1(coefficient=0.3),)),
     "relu, tanh, preact": (ReLU(), (Tanh(coefficient=0.5, scale=2.0), PreAct(coefficient=0.1))),
     "jumprelu, l0": (JumpReLU(), (L0(coefficient=0.3),)),
-    "jumprelu, l0 target": (JumpReLU(), (L0(coefficient=0.3, target=2.0),)),
+    "jumprelu, l0 target far": (JumpReLU(), (L0(coefficient=0.3, target=2.0),)),
+    "jumprelu, l0 target near": (JumpReLU(), (L0(coefficient=0.3, target=7.0),)),
     "jumprelu, l1, preact": (JumpReLU(), (L1(coefficient=0.3), PreAct(coefficient=0.1))),
     "jumprelu, tanh, matryoshka": (JumpReLU(), (Tanh(coefficient=0.3), Matryoshka(prefixes=(5, 11)))),
     "topk": (TopK(k=K), ()),
@@ -194,7 +195,10 @@ def _tanh(loss: Penalty, seen: Dense) -> torch.Tensor:
 def _l0(loss: Penalty, seen: Dense) -> torch.Tensor:
     assert isinstance(loss, L0)
     count = jump(seen.pre, seen.member["threshold"], bandwidth=seen.build.bandwidth, through=seen.build.jump_gradient).sum()
-    return count if loss.target is None else ROWS * loss.target * (count / ROWS / loss.target - 1).square()
+    if loss.target is None:
+        return count
+    excess = count / ROWS / loss.target - 1
+    return ROWS * loss.target * torch.where(excess.abs() <= 1, excess.square(), 2 * excess.abs() - 1)
 
 
 def _preact(loss: Penalty, seen: Dense) -> torch.Tensor:
