@@ -10,8 +10,10 @@ from rich.text import Text
 
 from microtome.artifacts import FOLDERS, KINDS, MANIFEST, Artifact, Manifest, read_manifest
 from microtome.cli.cards import card_view, plain, search_view, titled
+from microtome.cli.dictionary import dictionary_card, dictionary_views
 from microtome.cli.index import overview_table
 from microtome.cli.session import Common, Session
+from microtome.cli.sweep import sweep_views
 from microtome.cli.words import size
 from microtome.config import canonical_json
 from microtome.errors import ArtifactDamaged, ArtifactMissing
@@ -41,14 +43,21 @@ def show(
 
         microtome show wiki --text "The ship sailed to Antarctica."
 
-    What an artifact was made from, with every file checked against its hash:
+    The card of a dictionary, in any format that is read: what it is, what it
+    was trained on, how good it is beside its controls, and its known limits:
 
         microtome show microtome-workspace/dictionaries/wiki
+
+        microtome show downloads/a-saelens-folder
+
+    What an artifact was made from, with every file checked against its hash:
+
+        microtome show microtome-workspace/shards/wiki
 
     Parameters
     ----------
     what
-        Name of an index, or the path of any artifact; the whole workspace unless given.
+        Name of an index or a dictionary, or the path of any artifact or of a dictionary's files; the whole workspace unless given.
     feature
         Number of a feature of the index.
     text
@@ -62,6 +71,11 @@ def show(
         path = Path(what) if what is not None else None
         if path is not None and (path / MANIFEST).is_file() and feature is None and text is None:
             return _artifact(session, path)
+        if what is not None and feature is None and text is None and what not in session.workspace.names("index"):
+            if what in session.workspace.names("dictionary"):
+                return _dictionary(session, session.workspace.place("dictionary", what))
+            if Path(what).exists():
+                return _dictionary(session, Path(what))
         return _index(session, session.find("index", what), feature=feature, text=text, limit=limit)
 
 
@@ -87,6 +101,9 @@ def _index(session: Session, path: Path, *, feature: int | None, text: str | Non
 def _artifact(session: Session, path: Path) -> None:
     manifest = read_manifest(path)
     Artifact.open(path, manifest.kind, formats=(manifest.format,)).verify()
+    if manifest.kind in {"dictionary", "sweep"}:
+        (_dictionary if manifest.kind == "dictionary" else _sweep)(session, path)
+        return
     table = titled(f"{manifest.kind} {path.name}, id {manifest.id}: all {len(manifest.files)} files match their hashes")
     table.add_column("part")
     table.add_column("value")
@@ -96,6 +113,20 @@ def _artifact(session: Session, path: Path) -> None:
             table.add_row(part, Text(plain(f"{key} = {canonical_json(value)[:200]}")))
     table.add_row("files", size(_bytes(manifest)))
     session.result({"path": str(path), "id": manifest.id, "manifest": manifest}, table)
+
+
+def _dictionary(session: Session, path: Path) -> None:
+    """Its card; of any kind, and of any format that is read."""
+    card = dictionary_card(path, session.workspace)
+    manifest = read_manifest(path) if (path / MANIFEST).is_file() else None
+    session.result({"path": str(path), "dictionary": card, "manifest": manifest}, *dictionary_views(card))
+
+
+def _sweep(session: Session, path: Path) -> None:
+    from microtome.training import open_sweep
+
+    made = open_sweep(path)
+    session.result({"path": str(path), "sweep": made}, *sweep_views(made))
 
 
 def _workspace(session: Session) -> None:

@@ -7,7 +7,9 @@ from cyclopts import Parameter
 from rich.table import Table
 
 from microtome.cli.cards import titled
+from microtome.cli.many import Many, make_recipe
 from microtome.cli.session import Common, Session
+from microtome.cli.sweep import run_sweep
 from microtome.cli.values import parse_value
 from microtome.cli.words import count
 from microtome.errors import ConfigError
@@ -67,6 +69,7 @@ def train(
     name: str | None = None,
     architecture: Architecture = Architecture(),
     recipe: Recipe = Recipe(),
+    many: Many = Many(),  # noqa: B008  frozen
     splice: Annotated[bool, Parameter(negative="--no-splice")] = True,
     common: Common = Common(),  # noqa: B008  frozen
 ) -> None:
@@ -99,6 +102,12 @@ def train(
 
         microtome train chats --pooling turn --batch-size 256
 
+    Many runs on one pass, and a run from text that is written down:
+
+        microtome train wiki --sweep k=8,16,32,64 --sweep seed=0,1
+
+        microtome train --recipe demo-plt
+
     Parameters
     ----------
     shards
@@ -110,26 +119,47 @@ def train(
     splice
         Run the model with the dictionary spliced in to measure how much of its prediction is kept; --no-splice skips it.
     """
+    asked = architecture if site is None else replace(architecture, reads=(*architecture.reads, site))
+    with Session(common) as session:
+        if many.recipe is None:
+            _from_shards(session, shards, name=name, architecture=asked, recipe=recipe, sweep=many.sweep, splice=splice)
+        else:
+            features, tokens = (value if value != default else None for value, default in _sizes(recipe))
+            make_recipe(session, many.recipe, name=name, reads=asked.reads, features=features, tokens=tokens)
+
+
+def _sizes(recipe: Recipe) -> tuple[tuple[int, int], ...]:
+    """Features and tokens, each beside its default."""
+    return (recipe.features, Recipe.features), (recipe.tokens, Recipe.tokens)
+
+
+def _from_shards(
+    session: Session, shards: str | None, *, name: str | None, architecture: Architecture, recipe: Recipe, sweep: tuple[str, ...], splice: bool
+) -> None:
+    """Train one dictionary on shards of the workspace, or a sweep of them."""
     from microtome.activations import Corpus, Shards
     from microtome.models import load
+    from microtome.training import StoredRows
     from microtome.training import train as run_train
 
-    with Session(common) as session:
-        source = Shards.open(session.find("shards", shards))
-        corpus = Corpus.open(session.workspace.by_id("corpus", source.corpus_id))
-        asked = architecture if site is None else replace(architecture, reads=(*architecture.reads, site))
-        config = train_config(recipe, asked, sites=source.sites)
-        model = None
-        if splice:
-            with session.step("load model"):
-                model = load(source.model_ref, progress=session.progress)
-        turns = _turns(session, source, corpus=corpus, config=config)
-        out = session.workspace.place("dictionary", name or source.path.name)
-        with session.step("train", output=out) as step:
-            trained = run_train(source, corpus, config=config, out=out, model=model, turns=turns, progress=session.progress)
-            step.count(config.tokens, "tokens")
-        result = {"dictionary": {"path": str(trained.path), "id": trained.id}, "lr": trained.lr, "quality": trained.quality}
-        session.result(result, quality_table(trained.quality, source.quantised), f"next: microtome index {out.name}")
+    source = Shards.open(session.find("shards", shards))
+    corpus = Corpus.open(session.workspace.by_id("corpus", source.corpus_id))
+    config = train_config(recipe, architecture, sites=source.sites)
+    model = None
+    if splice:
+        with session.step("load model"):
+            model = load(source.model_ref, progress=session.progress)
+    turns = _turns(session, source, corpus=corpus, config=config)
+    if sweep:
+        rows = StoredRows(shards=source, corpus=corpus, turns=turns)
+        run_sweep(session, rows, base=config, axes=sweep, name=name or source.path.name, model=model)
+        return
+    out = session.workspace.place("dictionary", name or source.path.name)
+    with session.step("train", output=out) as step:
+        trained = run_train(source, corpus, config=config, out=out, model=model, turns=turns, progress=session.progress)
+        step.count(config.tokens, "tokens")
+    result = {"dictionary": {"path": str(trained.path), "id": trained.id}, "lr": trained.lr, "quality": trained.quality}
+    session.result(result, quality_table(trained.quality, source.quantised), f"next: microtome index {out.name}")
 
 
 def train_config(

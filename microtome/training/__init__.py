@@ -7,9 +7,11 @@ Follow it with a callback, which gets a `StepRecord` a step. `measure_quality` m
 
 from microtome.training.config import Build, Kind, Pooling, Schedule, TrainConfig
 from microtome.training.fit import Fit
+from microtome.training.from_forward import FromForward
 from microtome.training.loop import open_trained, train
 from microtome.training.losses import KL, L0, L1, LOSSES, AuxK, Loss, Matryoshka, Nested, Penalty, PreAct, Tanh
 from microtome.training.quality import measure_quality
+from microtome.training.recipes import RECIPES, RecipeOut, TrainRecipe, run_recipe
 from microtome.training.records import Callback, ControlDensity, LrTrial, Quality, SiteQuality, StepRecord, Trained
 from microtome.training.scaling import Recommended, Scaling, ScalingLaw, ScalingPoint, fit_scaling
 from microtome.training.source import Batches, StoredRows, needs_turns
@@ -65,4 +67,9 @@ __all__ = [
     "ScalingLaw",
     "ScalingPoint",
     "fit_scaling",
+    "FromForward",
+    "RECIPES",
+    "RecipeOut",
+    "TrainRecipe",
+    "run_recipe",
 ]

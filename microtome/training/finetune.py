@@ -19,6 +19,7 @@ from microtome.progress import Progress, Throttled
 from microtome.shapes import Tensor
 from microtome.training.backward import through_decoder, through_encoder, through_input
 from microtome.training.forward import Parameters, Plan, Tensors, reconstruct
+from microtome.training.from_forward import FromForward
 from microtome.training.layout import Layout, Member
 from microtome.training.learner import Learner
 from microtome.training.losses import KL
@@ -124,7 +125,9 @@ class InModel:
         raise AssertionError(f"no learner writes {site}")
 
 
-def finetune(learners: Sequence[Learner], model: Model, shards: Shards, *, corpus: Corpus, loss: KL, progress: Progress | None = None) -> list[float]:
+def finetune(
+    learners: Sequence[Learner], model: Model, shards: Shards | FromForward, *, corpus: Corpus, loss: KL, progress: Progress | None = None
+) -> list[float]:
     """Train on in the model, on contexts of the train split in a fixed order; the KL of each step, in nats a token. Raises `TrainingDiverged`."""
     report = Throttled(progress)
     contexts = list(contexts_of(shards, corpus, split="train", tokens=loss.tokens))

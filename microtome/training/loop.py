@@ -20,6 +20,7 @@ from microtome.training.config import TrainConfig
 from microtome.training.export import dictionary_of
 from microtome.training.finetune import finetune
 from microtome.training.fit import Checkpoints, Fit, finished
+from microtome.training.from_forward import FromForward
 from microtome.training.losses import KL
 from microtome.training.quality import check_model, measure_quality
 from microtome.training.records import Callback, LrTrial, Quality, Trained
@@ -58,7 +59,7 @@ def train(  # noqa: PLR0913  # what from, where to, and how it is followed
 
 
 def training(
-    source: StoredRows,
+    source: StoredRows | FromForward,
     config: TrainConfig,
     *,
     out: str | Path,
@@ -130,7 +131,7 @@ def _fit(
     return fit
 
 
-def _finish(fit: Fit, source: StoredRows, *, draft: Draft, model: Model | None, progress: Progress | None) -> None:
+def _finish(fit: Fit, source: StoredRows | FromForward, *, draft: Draft, model: Model | None, progress: Progress | None) -> None:
     """Fine-tune in the model where that was asked; the weights are written last, so that their presence says that the rest is there."""
     losses = [loss for loss in fit.config.losses if isinstance(loss, KL)]
     history: list[float] = []
@@ -143,7 +144,7 @@ def _finish(fit: Fit, source: StoredRows, *, draft: Draft, model: Model | None, 
     save(dictionary_of(fit.learners, fit.config), draft)
 
 
-def _summary(draft: Draft, config: TrainConfig, *, shards: Shards) -> dict[str, Any]:
+def _summary(draft: Draft, config: TrainConfig, *, shards: Shards | FromForward) -> dict[str, Any]:
     quality = json.loads((draft.path / QUALITY).read_bytes())
     recovered = quality["ce_recovered"]
     return {

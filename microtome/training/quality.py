@@ -17,6 +17,7 @@ from microtome.progress import Progress, Throttled
 from microtome.stats import Interval, Result, bootstrap_ratio, wilson
 from microtome.training.config import Pooling
 from microtome.training.export import Made
+from microtome.training.from_forward import FromForward
 from microtome.training.measures import ByDocument, by_document, members_of
 from microtome.training.records import ControlDensity, Quality, SiteQuality
 from microtome.training.source import StoredRows
@@ -29,7 +30,7 @@ DENSITY_EDGES = tuple(edge / 2 for edge in range(-12, 1))
 
 def measure_quality(  # noqa: PLR0913  # what, on what, and how much of it
     dictionary: Made,
-    shards: Shards,
+    shards: Shards | FromForward,
     *,
     corpus: Corpus,
     model: Model | None = None,
@@ -53,7 +54,7 @@ def measure_quality(  # noqa: PLR0913  # what, on what, and how much of it
     (also for another model than the shards'), `SiteNotFound`, `NotEnoughTokens`.
     """
     check_model(model, shards)
-    source = StoredRows(shards=shards, corpus=corpus, turns=turns)
+    source = shards if isinstance(shards, FromForward) else StoredRows(shards=shards, corpus=corpus, turns=turns)
     pooling = _pooling(dictionary)
     report = Throttled(progress)
     held = source.held(_sites(dictionary, shards), pooling=pooling, n=tokens, split=split)
@@ -71,7 +72,7 @@ def measure_quality(  # noqa: PLR0913  # what, on what, and how much of it
     return quality_of(dictionary, measured, losses, shards=shards, split=split)
 
 
-def _sites(dictionary: Made, source: Shards) -> tuple[Site, ...]:
+def _sites(dictionary: Made, source: Shards | FromForward) -> tuple[Site, ...]:
     """All sites read or written; `ShapeMismatch` where their widths are not the dictionary's."""
     for member in members_of(dictionary):
         widths = sum(source.width(source.site(site)) for site in member.inputs)
@@ -86,7 +87,7 @@ def _pooling(dictionary: Made) -> Pooling:
     return cast(Pooling, members_of(dictionary)[0].pooling)
 
 
-def _mean_of(dictionary: Made, source: StoredRows, *, pooling: Pooling) -> Made:
+def _mean_of(dictionary: Made, source: StoredRows | FromForward, *, pooling: Pooling) -> Made:
     """The control that reconstructs every site written as its mean over the train split."""
     writes = tuple(dict.fromkeys(site for member in members_of(dictionary) for site in member.writes))
     rows = source.held(writes, pooling=pooling, n=16_384, split="train").rows
@@ -94,7 +95,9 @@ def _mean_of(dictionary: Made, source: StoredRows, *, pooling: Pooling) -> Made:
     return means[0] if len(means) == 1 else DictionarySet(means)
 
 
-def _losses(model: Model, three: tuple[Made, Made, Made], *, shards: Shards, corpus: Corpus, split: str, tokens: int) -> dict[Site | None, Spliced]:
+def _losses(
+    model: Model, three: tuple[Made, Made, Made], *, shards: Shards | FromForward, corpus: Corpus, split: str, tokens: int
+) -> dict[Site | None, Spliced]:
     """Cross-entropy with all sites replaced (None) and, where there are several, with each alone."""
     dictionary, random, mean = three
     contexts = list(contexts_of(shards, corpus, split=split, tokens=tokens))
@@ -106,14 +109,16 @@ def _losses(model: Model, three: tuple[Made, Made, Made], *, shards: Shards, cor
     return losses
 
 
-def check_model(model: Model | None, shards: Shards) -> None:
+def check_model(model: Model | None, shards: Shards | FromForward) -> None:
     """Raise `ShapeMismatch` if the shards are of another model: its losses would say nothing about a dictionary trained on them."""
     if model is not None and model.fingerprint != shards.model_fingerprint:
         do = f"Load the model that the shards were harvested from: {shards.model_ref}, in the same dtype."
         raise ShapeMismatch("the shards are of another model.", got=model.fingerprint, wanted=shards.model_fingerprint, do=do)
 
 
-def quality_of(dictionary: Made, measured: list[ByDocument], losses: Mapping[Site | None, Spliced], *, shards: Shards, split: str) -> Quality:
+def quality_of(
+    dictionary: Made, measured: list[ByDocument], losses: Mapping[Site | None, Spliced], *, shards: Shards | FromForward, split: str
+) -> Quality:
     """The report of what was measured: the dictionary, the random control and the mean, in this order."""
     mine = measured[0]
     figures = Figures(measured=tuple(measured), origin=shards.id)

@@ -12,6 +12,7 @@ from microtome.dictionaries import Crosscoder, Dictionary, SparseCodes
 from microtome.models import Edit, Model, Site
 from microtome.shapes import Bool, Int, Tensor
 from microtome.training.export import Made
+from microtome.training.from_forward import FromForward
 from microtome.training.measures import members_of
 
 _FORWARD_TOKENS = 1024
@@ -117,7 +118,7 @@ class Splice:
         return member.reconstruct(x, codes=self._codes[member.reads], write=site)
 
 
-def contexts_of(shards: Shards, corpus: Corpus, *, split: str, tokens: int) -> Iterator[Contexts]:
+def contexts_of(shards: Shards | FromForward, corpus: Corpus, *, split: str, tokens: int) -> Iterator[Contexts]:
     """Contexts of the split in a fixed random order until they hold `tokens` tokens, in batches of similar length."""
     docs = corpus.doc_of(corpus.context_start[:-1])
     lengths = np.diff(corpus.context_start)
