@@ -12,7 +12,6 @@ from microtome.steering import (
     Batch,
     Cap,
     EditSet,
-    Noise,
     Sampling,
     ablated_weights,
     applied,
