@@ -39,6 +39,12 @@ class ForwardConfig:
     buffer_bytes: int = 2 * 2**30
     """Size of the buffer. It holds as many rows as fit, and more mix better; with two groups of contexts in the forward and the model's own
     size that is all the memory the stream takes."""
+    passes: int = 1
+    """How often each filling is served, each time in a new order, before the next is computed: learning from a row is cheaper than computing it."""
+
+    def __post_init__(self) -> None:
+        if self.passes < 1:
+            raise ConfigError("a filling is served at least once.", got=self.passes, wanted="1 or more", do="Correct passes.")
 
     def harvest(self, sites: tuple[Site, ...]) -> HarvestConfig:
         """The harvest that stores the same rows."""
@@ -47,7 +53,7 @@ class ForwardConfig:
 
 @final
 class ForwardStream:
-    """An endless iterator of batches `{site: [batch_size, d]}`, the same rows of every site: every kept row of the split once an epoch.
+    """An endless iterator of batches `{site: [batch_size, d]}`, the same rows of every site: every kept row of the split `passes` times an epoch.
 
     Kept are the rows that a harvest keeps, with one difference: a token is a sink when its norm at any site exceeds the corpus'
     `sink_norm_ratio` × the median of a fixed sample of the split, not of its shard.
@@ -81,8 +87,8 @@ class ForwardStream:
             got, wanted = f"{self.buffer_rows} rows of {row_bytes} bytes", f"{largest} rows or more, which one forward gives"
             raise ConfigError("the buffer is too small.", got=got, wanted=wanted, do="Raise buffer_bytes or lower batch_tokens.")
         self.n_rows = int(self._forward.rows.sum())
-        """Rows an epoch, before sinks are left out: they are known when they are met."""
-        rows = _ForwardRows(self._forward, seed=seed, buffer_rows=self.buffer_rows)
+        """Different rows an epoch, before sinks are left out: they are known when they are met."""
+        rows = _ForwardRows(self._forward, seed=seed, buffer_rows=self.buffer_rows, passes=self.config.passes)
         made = {"model": model.fingerprint, "corpus": corpus.id, "sites": [str(site) for site in self.sites], "config": to_dict(self.config)}
         self._shuffle = Shuffle(rows, identity={**made, "split": split, "seed": seed, "batch_size": batch_size})
 
@@ -221,18 +227,25 @@ class _Forward:
 class _ForwardRows:
     """A filler whose pieces are groups of contexts."""
 
-    def __init__(self, forward: _Forward, *, seed: int, buffer_rows: int) -> None:
-        self._forward, self._seed, self._buffer_rows = forward, seed, buffer_rows
+    def __init__(self, forward: _Forward, *, seed: int, buffer_rows: int, passes: int) -> None:
+        self._forward, self._seed, self._buffer_rows, self._passes = forward, seed, buffer_rows, passes
+        self._computed: tuple[int, int] | None = None
+        """Epoch and number of what the buffers hold."""
+        self._rows = np.zeros(0, dtype=np.int64)
         self._buffers: tuple[Tensor, ...] = ()
         self._planned: tuple[int, Plan] | None = None
 
     def fillings(self, epoch: int) -> int:
-        return len(self._plan(epoch).ends)
+        return len(self._plan(epoch).ends) * self._passes
 
     def fill(self, epoch: int, number: int) -> Filled:
-        groups = [self._forward.groups[piece] for piece in self._plan(epoch).pieces(number).tolist()]
-        keep = self._forward.run(groups, self._slots(), limits=self._forward.limits)
-        served = np.flatnonzero(keep.numpy())
+        wanted = (epoch, number // self._passes)
+        if self._computed != wanted:
+            self._computed = None  # a fill that fails leaves buffers of no filling
+            groups = [self._forward.groups[piece] for piece in self._plan(epoch).pieces(wanted[1]).tolist()]
+            self._rows = np.flatnonzero(self._forward.run(groups, self._slots(), limits=self._forward.limits).numpy())
+            self._computed = wanted
+        served = self._rows.copy()
         np.random.default_rng([self._seed, epoch, number]).shuffle(served)
         return Filled(self._buffers, torch.from_numpy(served))
 

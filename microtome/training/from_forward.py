@@ -42,6 +42,11 @@ class FromForward:
         """What stands for the id of the shards that were not stored."""
         return fingerprint({"model": self.model.fingerprint, "corpus": self.corpus.id, "forward": to_dict(self.config)})
 
+    @cached_property
+    def _readers(self) -> dict[tuple[Site, ...], ForwardStream]:
+        """What reads held-out rows, by sites: the norms of sinks are measured once."""
+        return {}
+
     @property
     def corpus_id(self) -> str:
         return self.corpus.id
@@ -93,6 +98,7 @@ class FromForward:
         """At most `n` rows of a split, and no more than `HELD_BYTES` hold; always the same ones."""
         assert pooling == "token"
         row_bytes = sum(self.width(site) for site in sites) * torch.empty(0, dtype=getattr(torch, self.config.dtype)).element_size()
-        stream = ForwardStream(self.model, self.corpus, sites=sites, batch_size=1, seed=0, config=self.config)
-        found = stream.fixed(min(n, max(1, HELD_BYTES // row_bytes)), split=split)
+        if sites not in self._readers:
+            self._readers[sites] = ForwardStream(self.model, self.corpus, sites=sites, batch_size=1, seed=0, config=self.config)
+        found = self._readers[sites].fixed(min(n, max(1, HELD_BYTES // row_bytes)), split=split)
         return Held(rows={site: each.x for site, each in found.items()}, docs=next(iter(found.values())).docs)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from microtome.activations import Corpus, CorpusConfig, ForwardConfig, HarvestConfig, build_corpus, harvest
+from microtome.activations import Corpus, CorpusConfig, ForwardConfig, ForwardStream, HarvestConfig, build_corpus, harvest
 from microtome.dictionaries import DictionarySet, TopK
 from microtome.errors import ConfigError
 from microtome.models import Model, Site, tiny
@@ -85,6 +85,21 @@ def test_a_recipe_that_is_killed_goes_on_and_ends_the_same(model: Model, text: s
     with pytest.raises(Killed):
         run_recipe(recipe, model, out=out, callbacks=[die])
     assert run_recipe(recipe, model, out=out).id == whole.id
+
+
+def test_rows_are_served_as_often_as_asked_and_computed_once(model: Model, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    captured = model.capture
+    monkeypatch.setattr(model, "capture", lambda *given, **named: calls.append(1) or captured(*given, **named))
+    stream = ForwardStream(model, corpus, sites=READS, batch_size=1, seed=0, config=ForwardConfig(passes=3))
+    epoch = [next(stream)[READS[0]] for _ in range(stream.n_rows)]
+    once = len(calls)
+    again = [next(stream)[READS[0]] for _ in range(2 * stream.n_rows)]
+    assert len(calls) == once
+    assert stream.epoch == 1
+    first, second = torch.cat(epoch), torch.cat(again[: stream.n_rows])
+    assert not torch.equal(first, second)
+    assert torch.equal(first.float().sum(1).sort().values, second.float().sum(1).sort().values)
 
 
 def test_rows_of_turns_are_not_computed(model: Model, corpus: Corpus) -> None:
