@@ -59,6 +59,10 @@ class Session:
             step.output, step.reused = output, output is not None and (output / MANIFEST).is_file()
             yield step
 
+    def silence(self) -> None:
+        """Say and print nothing: another process does."""
+        self._out.quiet = self._err.quiet = True
+
     def find(self, kind: str, name: str | None) -> Path:
         """An artifact by its name in the workspace, or by its path; without a name the only one of its kind."""
         if name is not None and (Path(name) / MANIFEST).is_file():
@@ -72,7 +76,7 @@ class Session:
     def result(self, result: Mapping[str, Any], *views: RenderableType) -> None:
         """Print the outcome: with `--json` the mapping as JSON, otherwise the views."""
         self._open.close()
-        if self.json:
+        if self.json and not self._out.quiet:
             costs = [to_dict(cost) for cost in self.ledger.session]
             print(json.dumps(to_dict({**result, "costs": costs}), ensure_ascii=False, allow_nan=False))
             return

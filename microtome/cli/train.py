@@ -1,5 +1,6 @@
 """`microtome train`: activations become a dictionary of features."""
 
+import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
@@ -35,6 +36,8 @@ class Recipe:
     """Tokens a step."""
     lr: float | None = None
     """Learning rate; by default a short search finds it."""
+    distributed: Literal["data", "features"] | None = None
+    """Under torchrun, what its processes share: the rows of each batch, or the features of the dictionary. The result is that of one process."""
     seed: int = 0
     """Of the initial weights and the order of the tokens."""
 
@@ -108,6 +111,10 @@ def train(
 
         microtome train --recipe demo-plt
 
+    Several processes that train one dictionary, each with a part of it:
+
+        torchrun --nproc-per-node 2 -m microtome train wiki --distributed features
+
     Parameters
     ----------
     shards
@@ -120,8 +127,11 @@ def train(
         Run the model with the dictionary spliced in to measure how much of its prediction is kept; --no-splice skips it.
     """
     asked = architecture if site is None else replace(architecture, reads=(*architecture.reads, site))
+    check_alone(recipe.distributed, several=many.recipe is not None or bool(many.sweep))
     with Session(common) as session:
-        if many.recipe is None:
+        if recipe.distributed is not None:
+            train_together(session, shards, name=name, architecture=asked, recipe=recipe, splice=splice)
+        elif many.recipe is None:
             _from_shards(session, shards, name=name, architecture=asked, recipe=recipe, sweep=many.sweep, splice=splice)
         else:
             features, tokens = (value if value != default else None for value, default in _sizes(recipe))
@@ -133,30 +143,63 @@ def _sizes(recipe: Recipe) -> tuple[tuple[int, int], ...]:
     return (recipe.features, Recipe.features), (recipe.tokens, Recipe.tokens)
 
 
+def check_alone(distributed: str | None, *, several: bool) -> None:
+    """Raise `ConfigError` where `torchrun`'s processes would each do the same, or would share what is not one dictionary."""
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if distributed is None and processes > 1:
+        do = "Add --distributed data or --distributed features, or start one process without torchrun."
+        raise ConfigError("the processes were not told what to share.", got=f"{processes} processes", wanted="--distributed", do=do)
+    if distributed is not None and several:
+        do = "Leave --distributed out: the runs of a sweep share a pass already."
+        raise ConfigError("sweeps and recipes train in one process.", got=f"--distributed {distributed}", wanted="one dictionary from shards", do=do)
+
+
+def train_together(session: Session, shards: str | None, *, name: str | None, architecture: Architecture, recipe: Recipe, splice: bool) -> None:
+    """Train one dictionary with the other processes of `torchrun`; the first of them alone speaks."""
+    from microtome.training import joined
+
+    assert recipe.distributed is not None
+    with joined(recipe.distributed) as group:
+        if not group.leads:
+            session.silence()
+        _from_shards(session, shards, name=name, architecture=architecture, recipe=recipe, splice=splice, group=group)
+
+
 def _from_shards(
-    session: Session, shards: str | None, *, name: str | None, architecture: Architecture, recipe: Recipe, sweep: tuple[str, ...], splice: bool
+    session: Session,
+    shards: str | None,
+    *,
+    name: str | None,
+    architecture: Architecture,
+    recipe: Recipe,
+    splice: bool,
+    sweep: tuple[str, ...] = (),
+    group: "microtome.training.Group | None" = None,
 ) -> None:
     """Train one dictionary on shards of the workspace, or a sweep of them."""
     from microtome.activations import Corpus, Shards
     from microtome.models import load
-    from microtome.training import StoredRows
+    from microtome.training import ALONE, StoredRows
     from microtome.training import train as run_train
 
     source = Shards.open(session.find("shards", shards))
     corpus = Corpus.open(session.workspace.by_id("corpus", source.corpus_id))
     config = train_config(recipe, architecture, sites=source.sites)
     model = None
-    if splice:
+    together = group or ALONE
+    if splice and together.leads:
         with session.step("load model"):
             model = load(source.model_ref, progress=session.progress)
-    turns = _turns(session, source, corpus=corpus, config=config)
+    turns = _turns(session, source, corpus=corpus, config=config) if together.leads else None
+    together.said("turns are pooled")
+    turns = turns or _turns(session, source, corpus=corpus, config=config)
     if sweep:
         rows = StoredRows(shards=source, corpus=corpus, turns=turns)
         run_sweep(session, rows, base=config, axes=sweep, name=name or source.path.name, model=model)
         return
     out = session.workspace.place("dictionary", name or source.path.name)
     with session.step("train", output=out) as step:
-        trained = run_train(source, corpus, config=config, out=out, model=model, turns=turns, progress=session.progress)
+        trained = run_train(source, corpus, config=config, out=out, model=model, turns=turns, progress=session.progress, group=together)
         step.count(config.tokens, "tokens")
     result = {"dictionary": {"path": str(trained.path), "id": trained.id}, "lr": trained.lr, "quality": trained.quality}
     session.result(result, quality_table(trained.quality, source.quantised), f"next: microtome index {out.name}")

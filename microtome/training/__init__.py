@@ -6,8 +6,10 @@ Follow it with a callback, which gets a `StepRecord` a step. `measure_quality` m
 """
 
 from microtome.training.config import Build, Kind, Pooling, Schedule, TrainConfig
+from microtome.training.distributed import joined
 from microtome.training.fit import Fit
 from microtome.training.from_forward import FromForward
+from microtome.training.group import ALONE, Group, Mode
 from microtome.training.loop import open_trained, train
 from microtome.training.losses import KL, L0, L1, LOSSES, AuxK, Loss, Matryoshka, Nested, Penalty, PreAct, Tanh
 from microtome.training.quality import measure_quality
@@ -47,6 +49,10 @@ __all__ = [
     "ControlDensity",
     "measure_quality",
     "Fit",
+    "joined",
+    "Group",
+    "Mode",
+    "ALONE",
     "Batches",
     "needs_turns",
     "Planted",

@@ -75,7 +75,7 @@ def _transcoder(learner: Learner, number: int, *, config: TrainConfig) -> Transc
 def _copied(learner: Learner, number: int) -> Tensors:
     """A member's weights; where a group shares the features, all of them on its first process, and on the others their own."""
     members = learner.weights.members[number].items()
-    return {name: weight.clone() if name == "W_skip" else learner.group.gathered(weight).clone() for name, weight in members}
+    return {name: weight.clone() if name == "W_skip" else learner.group.gathered(weight).to(weight.device, copy=True) for name, weight in members}
 
 
 def _folded(weights: Tensors, centre: Float[Tensor, "d_in"]) -> Tensors:

@@ -31,6 +31,8 @@ class Group:
     mode: Mode = "data"
     rank: int = 0
     size: int = 1
+    device: torch.device | None = None
+    """Where this process trains; None leaves it to the model."""
 
     @property
     def leads(self) -> bool:
@@ -129,7 +131,7 @@ class Group:
         return kept[self.rank * len(key) :][: len(candidates)]
 
     def gathered(self, part: Tensor, *, dim: int = 0) -> Tensor:
-        """All features' tensor on process 0; the others, which send theirs one after another, keep their part."""
+        """All features' tensor on process 0, in host memory; the others, which send theirs one after another, keep their part."""
         if not self.shares_features:
             return part
         if self.rank > 0:

@@ -17,10 +17,12 @@ from microtome.models import Model, Site
 from microtome.progress import Progress
 from microtome.shapes import Tensor
 from microtome.training.config import TrainConfig
+from microtome.training.distributed import DEV_ROWS, check_group, follow
 from microtome.training.export import dictionary_of
 from microtome.training.finetune import finetune
 from microtome.training.fit import Checkpoints, Fit, finished
 from microtome.training.from_forward import FromForward
+from microtome.training.group import ALONE, Group
 from microtome.training.losses import KL
 from microtome.training.quality import check_model, measure_quality
 from microtome.training.records import Callback, LrTrial, Quality, Trained
@@ -29,7 +31,6 @@ from microtome.training.source import Batches, StoredRows
 from microtome.training.store import CHECKPOINT, LOG, RunStore
 
 SEARCH, QUALITY = "training.json", "quality.json"
-_DEV_ROWS = 8192
 
 
 def train(  # noqa: PLR0913  # what from, where to, and how it is followed
@@ -43,6 +44,7 @@ def train(  # noqa: PLR0913  # what from, where to, and how it is followed
     callbacks: Sequence[Callback] = (),
     progress: Progress | None = None,
     replace: bool = False,
+    group: Group = ALONE,
 ) -> Trained:
     """Train a dictionary on the train split of `shards` and write it to `out` as an artifact of kind `dictionary`.
 
@@ -50,15 +52,24 @@ def train(  # noqa: PLR0913  # what from, where to, and how it is followed
     on the model's device. `turns`, pooled from these shards, are needed where rows are of turns. Killed at any moment and run again, it goes on from
     its last checkpoint, with the encoder's product that it began with. On the CPU of one machine, with the same number of threads, the finished
     artifact then has the bytes of an uninterrupted run's; on a GPU, whose sums have no fixed order, or on another machine it is an equivalent one. A
-    finished artifact of exactly this work is opened, not made again.
+    finished artifact of exactly this work is opened, not made again. The processes of a `group` (see `joined`) all call this, and train one
+    dictionary together; only the one that leads needs the model, and only it writes, calls back and reports.
 
     Raises `SiteNotFound`, `ShapeMismatch`, `ConfigError`, `NotEnoughTokens`, `TrainingDiverged`, and what `Draft.open` raises.
     """
     source = StoredRows(shards=shards, corpus=corpus, turns=turns)
-    return finished(training(source, config, out=out, model=model, callbacks=callbacks, progress=progress, replace=replace))
+    check_group(config, group)
+    if group.leads:
+        made = finished(training(source, config, out=out, model=model, callbacks=callbacks, progress=progress, replace=replace, group=group))
+        group.said("finished")
+        return made
+    source.check(config)
+    finished(follow(source, config, out=out, group=group))
+    group.said("finished")
+    return open_trained(out)
 
 
-def training(
+def training(  # noqa: PLR0913  # as train
     source: StoredRows | FromForward,
     config: TrainConfig,
     *,
@@ -68,8 +79,12 @@ def training(
     callbacks: Sequence[Callback] = (),
     progress: Progress | None = None,
     replace: bool = False,
+    group: Group = ALONE,
 ) -> Generator[None, None, Trained]:
-    """`train` a step at a time, so that several runs can take turns; on `batches`, a view of a stream that they share."""
+    """`train` a step at a time, so that several runs can take turns; on `batches`, a view of a stream that they share.
+
+    It leads the `group`, whose other processes `follow`.
+    """
     shards = source.shards
     check_model(model, shards)
     source.check(config)
@@ -80,14 +95,15 @@ def training(
         inputs["order"] = f"seed {batches.shared.seed}"
     done = existing(out, "dictionary", config=config, inputs=inputs)
     if done is not None:
+        group.said(False)
         return open_trained(done.path)
     stream = source.stream(config) if batches is None else batches
-    dev = source.held(config.sites, pooling=config.pooling, n=_DEV_ROWS, split="dev").rows
+    dev = source.held(config.sites, pooling=config.pooling, n=DEV_ROWS, split="dev").rows
     source.held(config.sites, pooling=config.pooling, n=1, split="test")
     with Draft.open(out, "dictionary", config=config, inputs=inputs, replace=replace) as draft:
-        if not draft.has(WEIGHTS):
-            device = torch.device("cpu") if model is None else model.device
-            fit = yield from _fit(stream, config, draft=draft, dev=dev, device=device, callbacks=callbacks, progress=progress)
+        if group.said(not draft.has(WEIGHTS)):
+            device = group.device or (torch.device("cpu") if model is None else model.device)
+            fit = yield from _fit(stream, config, draft=draft, dev=dev, device=device, callbacks=callbacks, progress=progress, group=group)
             _finish(fit, source, draft=draft, model=model, progress=progress)
         if not draft.has(QUALITY):
             dictionary = read_any(draft.path / WEIGHTS)
@@ -123,10 +139,11 @@ def _fit(
     device: torch.device,
     callbacks: Sequence[Callback],
     progress: Progress | None,
+    group: Group,
 ) -> Generator[None, None, Fit]:
     """Search and train, from the last checkpoint if there is one."""
     with RunStore(draft.path) as store:
-        fit = Fit(stream, config, dev=dev, device=device, checkpoints=Checkpoints(put=store.put, last=store.last))
+        fit = Fit(stream, config, dev=dev, device=device, checkpoints=Checkpoints(put=store.put, last=store.last), group=group)
         yield from fit.steps(callbacks=(store.log, *callbacks), progress=progress)
     return fit
 
@@ -140,6 +157,8 @@ def _finish(fit: Fit, source: StoredRows | FromForward, *, draft: Draft, model: 
         history = finetune(fit.learners, model, source.shards, corpus=source.corpus, loss=losses[0], progress=progress)
     scales = {str(site): start.scale for site, start in fit.start.sites.items()}
     search = {"lr": fit.lr, "trials": to_dict(fit.trials), "input_scale": scales, "kl": history}
+    if fit.group.size > 1:
+        search["distributed"] = {"mode": fit.group.mode, "processes": fit.group.size}
     draft.write(SEARCH, _json({**search, "encoder_product": fit.product, "devices": fit.devices}))
     save(dictionary_of(fit.learners, fit.config), draft)
 

@@ -25,7 +25,7 @@ class RunStore:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self.last = _read(folder / CHECKPOINT)
+        self.last = read_checkpoint(folder / CHECKPOINT)
         """The checkpoint to go on from."""
         kept = 0 if self.last is None else int(self.last.position["log_bytes"])
         self._log = (folder / LOG).open("ab")
@@ -53,7 +53,8 @@ class RunStore:
             self._log.write(canonical_json(record).encode() + b"\n")
 
 
-def _read(file: Path) -> Checkpoint | None:
+def read_checkpoint(file: Path) -> Checkpoint | None:
+    """The checkpoint that an unfinished run left, if it did; what is not used of it stays on disk."""
     if not file.is_file():
         return None
     with safe_open(file, framework="pt") as opened:
