@@ -5,8 +5,8 @@ Made by `microtome.training`, or read with `load_dictionary(path)`. Begin with `
 and writes one, a `Transcoder` reads one and writes others, a `Crosscoder` reads and writes several, a `DictionarySet` has one of them a layer.
 
 To extend: a nonlinearity is a frozen dataclass registered with `NONLINEARITIES.register("name")`; another kind of dictionary is a final subclass of
-`Dictionary` in its own file (`microtome.testing.check_dictionary` tests it); a file format is a file in `formats/`. `kernels/reference.py` specifies in plain dense torch what the fast
-kernels compute.
+`Dictionary` in its own file (`microtome.testing.check_dictionary` tests it); a file format is a file in `formats/`. `kernels/reference.py`
+specifies in plain dense torch what the fast kernels compute.
 """
 
 from microtome.dictionaries.codes import Csr, SparseCodes

@@ -1,9 +1,13 @@
 """Every primitive equals its dense specification over shapes, number types of the product, and rows that are odd."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
+from jaxtyping import TypeCheckError
 
 from microtome.dictionaries.kernels import Pairs, Product, Proposer, batch_top_k, decode, feature_sums, pairs_above, reference, row_dots, top_k_pairs
+from microtome.errors import ShapeMismatch
 
 SHAPES = [(1, 4, 8, 1), (7, 17, 24, 3), (33, 12, 64, 64), (130, 32, 512, 8), (65, 24, 1003, 16), (5, 3, 2, 9), (300, 40, 777, 5)]
 """(n, d_in, d_dict, k): one row, ragged widths and blocks, k = d_dict, k above d_dict."""
@@ -125,3 +129,39 @@ def test_numbers_that_are_not_finite_are_not_hidden(bad: float, product: Product
     ):
         values = decode(chosen.pairs, chosen.pre, it.table)
         assert not bool(values.isfinite().any()), "feature 7 is not a number on any row"
+
+
+@pytest.mark.parametrize("product", PRODUCTS)
+def test_no_rows_have_no_pairs(product: Product) -> None:
+    it = Problem(0, 8, 64)
+    proposer = Proposer(it.W, product)
+    for chosen in (
+        top_k_pairs(it.x, it.W, it.b, k=4, proposer=proposer),
+        pairs_above(it.x, it.W, it.b, bound=torch.zeros(64), proposer=proposer),
+        batch_top_k(it.x, it.W, it.b, k=4, proposer=proposer, guess=0.0),
+    ):
+        assert (chosen.pairs.rows, len(chosen.pairs.feature), len(chosen.pre)) == (0, 0, 0)
+        assert torch.equal(feature_sums(chosen.pairs, chosen.pre, it.x), torch.zeros(64, 8))
+
+
+@pytest.mark.parametrize("product", ["float32", "int8"])
+def test_what_does_not_fit_is_named_and_never_read_past_its_end(product: Product) -> None:
+    it = Problem(6, 8, 64)
+    proposer = Proposer(it.W, product)
+    pairs, pre = top_k_pairs(it.x, it.W, it.b, k=4, proposer=proposer)
+    wrong: list[Callable[[], object]] = [
+        lambda: top_k_pairs(it.x, it.W, it.b[:-1], k=4, proposer=proposer),
+        lambda: top_k_pairs(it.x, it.W[:32], it.b[:32], k=4, proposer=proposer),
+        lambda: decode(pairs, pre, it.table[:-1]),
+        lambda: decode(pairs, pre[:-1], it.table),
+        lambda: row_dots(pairs, it.x[:-1], it.table),
+        lambda: feature_sums(pairs, pre, it.x[:-1]),
+        lambda: decode(Pairs(pairs.indptr, pairs.feature + 60, 64), pre, it.table),
+        lambda: row_dots(Pairs(pairs.indptr, pairs.feature - 64, 64), it.x, it.table),
+        lambda: feature_sums(Pairs(pairs.indptr, pairs.feature + (1 << 40), 64), pre, it.x),
+        lambda: Pairs(pairs.indptr, pairs.feature.int(), 64),
+        lambda: decode(pairs, pre.double(), it.table),
+    ]
+    for call in wrong:
+        with pytest.raises((ShapeMismatch, IndexError, TypeError, RuntimeError, TypeCheckError)):
+            call()

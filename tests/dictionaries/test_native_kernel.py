@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from microtome.dictionaries.kernels import Proposer, decode, feature_sums, native, pairs_above, pick_product, row_dots, top_k_pairs
+from microtome.errors import ShapeMismatch
 
 N, D_IN, D_DICT, K = 192, 200, 1500, 16
 COMPILED = pytest.mark.skipif(not native.available(), reason=f"no compiled kernels here: {native.why_not()}")
@@ -161,3 +162,32 @@ def test_two_processes_may_build_it_at_once(tmp_path: Path) -> None:
     both = [subprocess.Popen([sys.executable, "-c", code], env=environment) for _ in range(2)]
     assert [process.wait() for process in both] == [0, 0]
     assert [file.suffix for file in (tmp_path / "kernels").iterdir()] == [".so"]
+
+
+@COMPILED
+@pytest.mark.usefixtures("fresh")
+def test_a_library_that_others_could_have_written_is_not_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It is compiled anew, in a folder that is closed to them; a folder of another user's is left alone."""
+    monkeypatch.setenv("MICROTOME_CACHE", str(tmp_path))
+    assert native.available()
+    (built,) = (tmp_path / "kernels").iterdir()
+    good = built.read_bytes()
+    built.unlink()  # a library that is in use must not be written into
+    built.write_bytes(b"planted")
+    built.chmod(0o777)
+    built.parent.chmod(0o777)
+    native._load.cache_clear()
+    assert native.available()
+    assert len(built.read_bytes()) == len(good)
+    assert not (built.stat().st_mode | built.parent.stat().st_mode) & 0o022
+    monkeypatch.setattr(native.os, "getuid", lambda: built.stat().st_uid + 1)
+    if built.stat().st_uid:
+        native._load.cache_clear()
+        assert "another user" in (native.why_not() or "")
+
+
+@COMPILED
+def test_a_proposer_takes_no_encoder_of_another_shape() -> None:
+    proposer = Proposer(normal(D_DICT, D_IN), "int8")
+    with pytest.raises(ShapeMismatch):
+        proposer.refresh(normal(2 * D_DICT, D_IN))

@@ -9,8 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 pytest.importorskip("triton", reason="Triton is published for Linux only")
 
-from microtome.dictionaries.kernels import Pairs, Product, Proposer, Weights, cuda, ops, reference, torch_ops, triton_encode
-from microtome.dictionaries.kernels.sparse import step
+from microtome.dictionaries.kernels import Pairs, Product, Proposer, cuda, ops, reference, torch_ops, triton_encode
 from microtome.dictionaries.kernels.triton_sums import feature_sums
 
 SHAPES = [(1, 4, 8, 1), (17, 18, 70, 3), (5, 3, 2, 9), (2, 33, 75, 66)]
@@ -27,7 +26,7 @@ def device(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def through_triton(device: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """Send the `ops` to Triton also on a CPU."""
-    monkeypatch.setattr(ops, "_backend", lambda tensor: cuda)
+    monkeypatch.setattr(ops, "_backend", lambda *tensors: cuda)
     return device
 
 
@@ -213,17 +212,14 @@ def test_batch_top_k_is_the_largest_of_the_batch(guess: float, through_triton: s
     assert threshold == pytest.approx(float(it.pre[wanted].min()), abs=1e-5)
 
 
-def test_a_training_step_equals_autograd_of_the_dense_formula(through_triton: str) -> None:
-    it = Problem(9, 12, 40, device=through_triton)
-    b_dec = it.x.mean(0)
-    weights = Weights(W_enc=it.W, W_dec=it.table, b_enc=it.b, b_dec=b_dec)
-    dense = Weights(*(weight.clone().requires_grad_() for weight in weights))
-    loss = reference.loss(it.x, dense, k=4)
-    loss.backward()
-    fast = step(it.x, weights, k=4, proposer=Proposer(it.W, "float32"))
-    torch.testing.assert_close(fast.loss, loss.detach(), rtol=1e-5, atol=1e-6)
-    for mine, theirs in zip(fast.gradients, dense, strict=True):
-        torch.testing.assert_close(mine, theirs.grad, rtol=1e-5, atol=1e-5)
+def test_any_layout_of_the_tensors_is_taken(device: str) -> None:
+    it = Problem(9, 12, 40, device=device)
+    x, W, b = (torch.stack([each, -each], -1)[..., 0] for each in (it.x, it.W, it.b))
+    pairs, pre = cuda.top_k_pairs(x, W, b, k=4, proposer=Proposer(W, "float32"))
+    assert torch.equal(mask_of(pairs), reference.keep_largest(it.pre, 4))
+    strided = Pairs(pairs.indptr, torch.stack([pairs.feature, torch.zeros_like(pairs.feature)], -1)[:, 0], pairs.d_dict)
+    torch.testing.assert_close(cuda.row_dots(strided, x, W) + b[strided.feature], pre, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(cuda.decode(strided, pre, W), pairs.dense(pre) @ it.W, rtol=1e-5, atol=1e-5)
 
 
 def test_cuda_tensors_go_to_triton_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ interpreter's lock and are spread over `torch.get_num_threads()` threads by rows
 import ctypes
 import functools
 import hashlib
+import itertools
 import os
 import platform
 import shutil
@@ -31,13 +32,13 @@ _ARGUMENTS: dict[str, tuple[type, ...]] = {
     "top_k": (_P, _P, _P, _P, _I, _I, _I, _F, _I, _P, _P),
     "above": (_P, _P, _P, _P, _P, _I, _F, _P, _P),
     "take": (_P, _P, _P),
-    "decode": (_P, _P, _P, _P, _I, _P, _I, _I),
-    "row_dots": (_P, _P, _P, _P, _I, _P, _I, _I),
+    "decode": (_P, _P, _P, _P, _I, _I, _P, _I, _I),
+    "row_dots": (_P, _P, _P, _P, _I, _I, _P, _I, _I),
     "by_feature": (_P, _P, _I, _I, _P, _P, _P),
     "feature_sums": (_P, _P, _P, _P, _P, _I, _P, _I, _I),
 }
-_COUNTED = {"top_k", "above"}
-"""Functions that return a number, negative where memory was short."""
+_FAILURES = {"top_k": MemoryError, "above": MemoryError, "decode": IndexError, "row_dots": IndexError, "by_feature": IndexError}
+"""What a negative result means (no memory, or a pair whose feature is not there); the other functions return nothing."""
 
 
 def available() -> bool:
@@ -58,8 +59,8 @@ def call(name: str, *arguments: object) -> int:
     library = _load()
     assert isinstance(library, ctypes.CDLL)
     found = getattr(library, f"microtome_{name}")(*(value.data_ptr() if isinstance(value, Tensor) else value for value in arguments))
-    if name in _COUNTED and found < 0:
-        raise MemoryError(f"no memory for the compiled kernel {name}")
+    if name in _FAILURES and found < 0:
+        raise _FAILURES[name](f"the compiled kernel {name} returned {found}")
     return found or 0
 
 
@@ -101,7 +102,7 @@ def _load() -> ctypes.CDLL | str:
     for name, arguments in _ARGUMENTS.items():
         function = getattr(library, f"microtome_{name}")
         function.argtypes = arguments
-        function.restype = _I if name in _COUNTED else None
+        function.restype = _I if name in _FAILURES else None
     return library
 
 
@@ -111,23 +112,37 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return ""
-    first = {key.strip(): value for key, _, value in (line.partition(":") for line in lines[: lines.index("")] if ":" in line)}
+    first = {key.strip(): value for key, _, value in (line.partition(":") for line in itertools.takewhile(bool, lines))}
     return f"{first.get('model name', '')} {first.get('flags', '')}"
 
 
 def _built(compiler: str, processor: str) -> Path:
-    """The library in the cache, under a name made of everything it depends on; compiled into place whole if it is not there."""
+    """The library in the cache, under a name made of everything it depends on; compiled into place whole if it is not there.
+
+    It is code, so the folder must be this user's (or root's) and is closed to writers, and a library that others could have written is made anew.
+    """
     home = Path(__file__).parent
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True, timeout=30).stdout
     parts = [*((home / name).read_text() for name in _SOURCES), " ".join(_FLAGS), version, processor]
     name = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
     file = cache_dir() / "kernels" / f"native-{name}.so"
-    if file.exists():
-        return file
     file.parent.mkdir(parents=True, exist_ok=True)
+    if not _is_ours(file.parent):
+        if file.parent.stat().st_uid != os.getuid():
+            raise PermissionError(f"{file.parent} belongs to another user: set MICROTOME_CACHE to a folder of your own")
+        file.parent.chmod(0o755)
+    if file.exists() and _is_ours(file):
+        return file
     with tempfile.TemporaryDirectory(dir=file.parent) as folder:
         built = Path(folder) / file.name
         sources = [str(home / name) for name in _SOURCES if name.endswith(".c")]
         subprocess.run([compiler, *_FLAGS, *sources, "-o", str(built), "-lm"], capture_output=True, check=True, timeout=120)
+        built.chmod(0o755)
         built.replace(file)
     return file
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether only this user, or root, can have written it."""
+    status = path.stat()
+    return status.st_uid in {os.getuid(), 0} and not status.st_mode & 0o022

@@ -92,7 +92,7 @@ def decode(pairs: Pairs, values: Float[Tensor, "nnz"], table: Float[Tensor, "d_d
     d, out = table.shape[1], table.new_empty(pairs.rows, table.shape[1])
 
     def part(first: int, last: int) -> None:
-        native.call("decode", indptr, feature, values, table, d, out, first, last)
+        native.call("decode", indptr, feature, values, table, len(table), d, out, first, last)
 
     native.spread(part, pairs.rows, grain=16)
     return out
@@ -104,7 +104,7 @@ def row_dots(pairs: Pairs, rows: Float[Tensor, "n d"], table: Float[Tensor, "d_d
     d, out = table.shape[1], rows.new_empty(len(feature))
 
     def part(first: int, last: int) -> None:
-        native.call("row_dots", indptr, feature, rows, table, d, out, first, last)
+        native.call("row_dots", indptr, feature, rows, table, len(table), d, out, first, last)
 
     native.spread(part, pairs.rows, grain=16)
     return out

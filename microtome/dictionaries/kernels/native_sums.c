@@ -2,6 +2,15 @@
    not depend on the number of threads. */
 #include "native.h"
 
+/* Whether any pair from `first` to `last` names a feature that is not there, whose row would lie outside the table. */
+static int strange(const int64_t *feature, int64_t first, int64_t last, int64_t d_dict)
+{
+    int found = 0;
+    for (int64_t i = first; i < last; i++)
+        found |= (uint64_t)feature[i] >= (uint64_t)d_dict;
+    return found;
+}
+
 /* out += sum of four rows by weight, and `next` touched. */
 INLINE void add_four(float *out, const float *const row[4], const float weight[4], int64_t d, const float *const next[4])
 {
@@ -46,26 +55,36 @@ INLINE void weighted_sum(float *out, const int64_t *index, const float *weights,
     }
 }
 
-/* decode: rows `first` to `last` of out [n, d]. */
-void microtome_decode(const int64_t *indptr, const int64_t *feature, const float *values, const float *table, int64_t d, float *out, int64_t first, int64_t last)
+/* decode: rows `first` to `last` of out [n, d]. Returns -1 for a feature outside the table, as the functions below do. */
+int64_t microtome_decode(const int64_t *indptr, const int64_t *feature, const float *values, const float *table, int64_t d_dict, int64_t d, float *out,
+                         int64_t first, int64_t last)
 {
+    if (strange(feature, indptr[first], indptr[last], d_dict))
+        return -1;
     for (int64_t r = first; r < last; r++)
         weighted_sum(out + r * d, feature + indptr[r], values + indptr[r], 0, indptr[r + 1] - indptr[r], table, d);
+    return 0;
 }
 
 /* row_dots: pairs of the rows `first` to `last`. */
-void microtome_row_dots(const int64_t *indptr, const int64_t *feature, const float *rows, const float *table, int64_t d, float *out, int64_t first, int64_t last)
+int64_t microtome_row_dots(const int64_t *indptr, const int64_t *feature, const float *rows, const float *table, int64_t d_dict, int64_t d, float *out,
+                           int64_t first, int64_t last)
 {
     const int64_t end = indptr[last];
+    if (strange(feature, indptr[first], end, d_dict))
+        return -1;
     for (int64_t r = first; r < last; r++)
         for (int64_t i = indptr[r]; i < indptr[r + 1]; i++)
             out[i] = dot(rows + r * d, table + feature[i] * d, d, table + feature[i + 1 < end ? i + 1 : i] * d);
+    return 0;
 }
 
 /* Counting sort of the pairs by feature; rows ascend within a feature. `offsets` has d_dict + 1 entries. */
-void microtome_by_feature(const int64_t *indptr, const int64_t *feature, int64_t rows, int64_t d_dict, int64_t *order, int64_t *row, int64_t *offsets)
+int64_t microtome_by_feature(const int64_t *indptr, const int64_t *feature, int64_t rows, int64_t d_dict, int64_t *order, int64_t *row, int64_t *offsets)
 {
     const int64_t nnz = indptr[rows];
+    if (strange(feature, 0, nnz, d_dict))
+        return -1;
     memset(offsets, 0, sizeof(int64_t) * (d_dict + 1));
     for (int64_t i = 0; i < nnz; i++)
         offsets[feature[i] + 1]++;
@@ -80,6 +99,7 @@ void microtome_by_feature(const int64_t *indptr, const int64_t *feature, int64_t
     for (int64_t f = d_dict; f > 0; f--) /* each offset has moved to the end of its feature */
         offsets[f] = offsets[f - 1];
     offsets[0] = 0;
+    return 0;
 }
 
 /* feature_sums: features `first` to `last` of out [d_dict, d], from the sorted pairs. */

@@ -12,8 +12,10 @@ from microtome.dictionaries.kernels import native, native_ops, torch_ops
 from microtome.dictionaries.kernels.backend import Backend
 from microtome.dictionaries.kernels.pairs import BatchChosen, Chosen, Pairs
 from microtome.dictionaries.kernels.proposer import Proposer
+from microtome.errors import ShapeMismatch
 from microtome.shapes import Float, Tensor
 
+_DO = "Give the tensors of one dictionary and one batch."
 _SAMPLE = 64
 """Rows that a first guess of a batch's threshold is taken from."""
 
@@ -28,7 +30,8 @@ def top_k_pairs(
     absolute: bool = False,
 ) -> Chosen:
     """The k largest pre-activations of every row (by size where `absolute`; they keep their sign): exactly min(k, d_dict) pairs a row."""
-    return _backend(W_enc).top_k_pairs(centred, W_enc, b_enc, k=k, proposer=proposer, absolute=absolute)
+    _fit(centred, W_enc, b_enc=b_enc, proposer=proposer)
+    return _backend(centred, W_enc, b_enc).top_k_pairs(centred, W_enc, b_enc, k=k, proposer=proposer, absolute=absolute)
 
 
 def pairs_above(
@@ -40,7 +43,8 @@ def pairs_above(
     proposer: Proposer,
 ) -> Chosen:
     """Every pair whose pre-activation is above its feature's bound (or not a number, so that the loss shows it); rows may have none."""
-    return _backend(W_enc).pairs_above(centred, W_enc, b_enc, bound=bound, proposer=proposer)
+    _fit(centred, W_enc, b_enc=b_enc, proposer=proposer)
+    return _backend(centred, W_enc, b_enc, bound).pairs_above(centred, W_enc, b_enc, bound=bound, proposer=proposer)
 
 
 def batch_top_k(
@@ -77,25 +81,45 @@ def _sampled_threshold(centred: Float[Tensor, "n d_in"], W_enc: Float[Tensor, "d
 
 def decode(pairs: Pairs, values: Float[Tensor, "nnz"], table: Float[Tensor, "d_dict d"]) -> Float[Tensor, "n d"]:
     """For every row, the sum over its pairs of value times the feature's row of `table`; zero for a row without pairs."""
-    return _backend(table).decode(pairs, values, table)
+    _meet(pairs, len(values), n_features=len(table))
+    return _backend(values, table).decode(pairs, values, table)
 
 
 def row_dots(pairs: Pairs, rows: Float[Tensor, "n d"], table: Float[Tensor, "d_dict d"]) -> Float[Tensor, "nnz"]:
     """For every pair, <rows[row], table[feature]>: the gradient of `decode` for the values, and the pre-activations without bias."""
-    return _backend(table).row_dots(pairs, rows, table)
+    _meet(pairs, len(pairs.feature), n_features=len(table), n_rows=len(rows), widths=(rows.shape[1], table.shape[1]))
+    return _backend(rows, table).row_dots(pairs, rows, table)
 
 
 def feature_sums(pairs: Pairs, weight: Float[Tensor, "nnz"], rows: Float[Tensor, "n d"]) -> Float[Tensor, "d_dict d"]:
     """For every feature, the sum over its pairs of weight times the row: the gradient of `decode` for the table; zero for a feature without pairs."""
-    return _backend(rows).feature_sums(pairs, weight, rows)
+    _meet(pairs, len(weight), n_rows=len(rows))
+    return _backend(weight, rows).feature_sums(pairs, weight, rows)
 
 
-def _backend(tensor: Tensor) -> Backend:
+def _fit(centred: Tensor, W_enc: Tensor, *, b_enc: Tensor, proposer: Proposer) -> None:
+    """Raise `ShapeMismatch` for sizes with which a kernel would read beside its tensors."""
+    d_dict, d_in = W_enc.shape
+    if centred.shape[1] != d_in or len(b_enc) != d_dict or proposer.table.shape != W_enc.shape:
+        got = f"rows {tuple(centred.shape)}, encoder {tuple(W_enc.shape)}, {len(b_enc)} biases, proposer {tuple(proposer.table.shape)}"
+        raise ShapeMismatch("the rows, the encoder and its proposer do not fit.", got=got, wanted="one width, one d_dict", do=_DO)
+
+
+def _meet(pairs: Pairs, entries: int, *, n_features: int | None = None, n_rows: int | None = None, widths: tuple[int, int] = (0, 0)) -> None:
+    """The same for what is computed with pairs."""
+    own, found = (len(pairs.feature), pairs.d_dict, pairs.rows), (entries, n_features, n_rows)
+    if widths[0] != widths[1] or any(other not in (mine, None) for mine, other in zip(own, found, strict=True)):
+        got = f"(pairs, features, rows) {found}, widths {widths}"
+        raise ShapeMismatch("the tensors do not fit the pairs.", got=got, wanted=f"{own}", do=_DO)
+
+
+def _backend(*tensors: Tensor) -> Backend:
     """Triton's kernels on a CUDA device where Triton is installed, those in C for fp32 on a CPU that they are for, else plain torch."""
+    tensor = tensors[0]
     if tensor.is_cuda and tensor.dtype != torch.float64 and find_spec("triton") is not None:
         from microtome.dictionaries.kernels import cuda
 
         return cuda
-    if tensor.device.type == "cpu" and tensor.dtype == torch.float32 and native.available():
+    if all(each.device.type == "cpu" and each.dtype == torch.float32 for each in tensors) and native.available():
         return native_ops
     return torch_ops

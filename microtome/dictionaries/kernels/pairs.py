@@ -30,6 +30,11 @@ class Pairs:
     """int64."""
     d_dict: int
 
+    def __post_init__(self) -> None:
+        """Kernels read both lists as they lie in memory."""
+        if self.indptr.dtype != torch.int64 or self.feature.dtype != torch.int64:
+            raise TypeError(f"pairs are listed in int64, not {self.indptr.dtype} and {self.feature.dtype}")
+
     @classmethod
     def full(cls, indices: Int[Tensor, "n k"], *, d_dict: int) -> "Pairs":
         """The same number of features on every row."""

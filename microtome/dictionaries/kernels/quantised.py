@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from microtome.dictionaries.kernels import native
+from microtome.errors import ShapeMismatch
 from microtome.shapes import Float, Tensor
 
 _PANEL, _WIDEN = 16, 4
@@ -51,13 +52,17 @@ class Quantised:
         self._stale = True
 
     def refresh(self, W_enc: Float[Tensor, "d_dict d_in"]) -> None:
-        """Follow the weights, when they are next needed."""
+        """Follow the weights, when they are next needed; of another shape or number type they raise `ShapeMismatch`."""
+        own, other = (self._encoder.shape, self._encoder.dtype), (W_enc.shape, W_enc.dtype)
+        if own != other:
+            do = "Make a proposer for each encoder."
+            raise ShapeMismatch("the encoder is not the one that was quantised.", got=other, wanted=own, do=do)
         self._encoder = W_enc
         self._stale = True
 
     def fit(self, rows: Float[Tensor, "n d_in"]) -> None:
-        """Quantise, if the weights have changed, with columns balanced for these rows."""
-        if not self._stale:
+        """Quantise, if the weights have changed, with columns balanced for these rows; no rows leave it for later."""
+        if not (self._stale and len(rows)):
             return
         encoder = self._encoder = self._encoder.contiguous()
         balance = (_column_sizes(rows) / _column_sizes(encoder)).sqrt()

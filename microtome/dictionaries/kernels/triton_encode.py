@@ -165,7 +165,7 @@ def top_k_pairs(
     absolute: bool = False,
 ) -> Chosen:
     """See `ops.top_k_pairs`."""
-    d_dict = len(W_enc)
+    d_dict, b_enc = len(W_enc), b_enc.contiguous()
     k = min(k, d_dict)
     groups = cdiv(d_dict, _GROUP)
     most = min(groups, k + (_SPARE if proposer.product == "bfloat16" else 0))
@@ -197,11 +197,11 @@ def pairs_above(
     margin = 2.0**-10 + (2.0**-7 if proposer.product == "bfloat16" else 0.0)
     low = bound - 2.0**-20 * (bound.abs() + b_enc.abs())
     slack, size = margin * torch.linalg.vector_norm(W_enc, dim=1), torch.linalg.vector_norm(centred, dim=1)
-    d_dict = len(W_enc)
+    d_dict, b_enc = len(W_enc), b_enc.contiguous()
     counts, features = [centred.new_zeros(0, dtype=torch.int64)], [centred.new_zeros(0, dtype=torch.int64)]
     block = max(1, 8 * _SCRATCH_BYTES // max(1, d_dict))
     for x, norm in zip(centred.contiguous().split(block), size.split(block), strict=True) if len(centred) and d_dict else ():
-        count, feature = _maybe_above(x, b_enc, proposer, low=low, slack=slack, size=norm)
+        count, feature = _maybe_above(x, b_enc, proposer, low=low.contiguous(), slack=slack, size=norm)
         counts.append(count)
         features.append(feature)
     row = torch.repeat_interleave(torch.arange(len(centred), device=centred.device), torch.cat(counts))

@@ -73,7 +73,7 @@ def row_dots(pairs: Pairs, rows: Float[Tensor, "n d"], table: Float[Tensor, "d_d
         size = _block(width, most=256)
         rows, table = rows.contiguous(), table.contiguous()
         with torch.cuda.device_of(table):
-            _row_dots_kernel[(cdiv(count, 16),)](out, rows, table, pairs.row, pairs.feature, count, width, PAIRS=16, COLUMNS=size)
+            _row_dots_kernel[(cdiv(count, 16),)](out, rows, table, pairs.row, pairs.feature.contiguous(), count, width, PAIRS=16, COLUMNS=size)
     return out
 
 
@@ -123,7 +123,7 @@ def _segment_sums(
     size = _block(width, most=512)
     with torch.cuda.device_of(table):
         _segment_sums_kernel[(segments, cdiv(width, size))](
-            out, table.contiguous(), index, weight.contiguous(), begin, end, slot, width, PAIRS=8, COLUMNS=size
+            out, table.contiguous(), index.contiguous(), weight.contiguous(), begin, end, slot, width, PAIRS=8, COLUMNS=size
         )
 
 
