@@ -7,7 +7,6 @@ number type of the dense product, then compute with `decode`, `row_dots` and `fe
 from microtome.dictionaries.kernels.ops import batch_top_k, decode, feature_sums, pairs_above, row_dots, top_k_pairs
 from microtome.dictionaries.kernels.pairs import BatchChosen, ByFeature, Chosen, Pairs
 from microtome.dictionaries.kernels.proposer import Product, Proposer, pick_product
-from microtome.dictionaries.kernels.sparse import Revival, Step, revive, step
 from microtome.dictionaries.kernels.topk import top_k
 from microtome.dictionaries.kernels.weights import Weights
 
@@ -18,17 +17,13 @@ __all__ = [
     "Pairs",
     "Product",
     "Proposer",
-    "Revival",
-    "Step",
     "Weights",
     "batch_top_k",
     "decode",
     "feature_sums",
     "pairs_above",
     "pick_product",
-    "revive",
     "row_dots",
-    "step",
     "top_k",
     "top_k_pairs",
 ]

@@ -7,14 +7,6 @@ With rows z [n, d_in] in scaled units:
     z_hat = a W_dec + b_dec
     loss  = mean((z_hat - z)^2)                                   over rows and columns
 
-Revival of dead features (after AuxK of Gao et al. 2024, appendix A.2; the residual and the centred rows are constants here):
-
-    pre_aux = (z - b_dec) W_enc[dead]^T
-    a_aux   = pre_aux on the k_aux largest of each row, 0 elsewhere
-    aux     = mean((a_aux W_dec[dead] - (z - z_hat))^2)
-
-`pre_aux` has no bias and `a_aux` is not rectified. A feature is dead because its pre-activations are low; behind a relu its gradient would be
-exactly 0, and a low bias would make it explain a constant. (Training sets the bias of a dead feature to 0; nothing else would ever raise it.)
 The pieces: `pre` [n, d_dict] is x W_enc^T + b_enc with x = z - b_dec; a choice is a mask over it; `dense` [n, d_dict] holds a value at every chosen
 pair and 0 elsewhere.
 
@@ -28,7 +20,7 @@ Everything is differentiable by autograd, which gives the gradients that the fas
 import torch
 
 from microtome.dictionaries.kernels.weights import Weights
-from microtome.shapes import Bool, Float, Int, Tensor
+from microtome.shapes import Bool, Float, Tensor
 
 
 def keep_largest(pre: Float[Tensor, "n m"], k: int) -> Bool[Tensor, "n m"]:
@@ -63,12 +55,3 @@ def decode(codes: Float[Tensor, "n d_dict"], weights: Weights) -> Float[Tensor, 
 def loss(z: Float[Tensor, "n d_in"], weights: Weights, *, k: int) -> Float[Tensor, ""]:
     """Mean squared error."""
     return (decode(encode(z, weights, k=k), weights) - z).square().mean()
-
-
-def revival_loss(
-    z: Float[Tensor, "n d_in"], residual: Float[Tensor, "n d_in"], weights: Weights, *, dead: Int[Tensor, "m"], k_aux: int
-) -> Float[Tensor, ""]:
-    """How badly the dead features alone explain `residual` = z - z_hat."""
-    pre = (z - weights.b_dec.detach()) @ weights.W_enc[dead].T
-    codes = torch.where(keep_largest(pre, k_aux), pre, 0.0)
-    return (codes @ weights.W_dec[dead] - residual.detach()).square().mean()
