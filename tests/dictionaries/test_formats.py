@@ -32,7 +32,7 @@ from microtome.dictionaries import (
     write_weights,
 )
 from microtome.dictionaries.formats import FORMATS, Hints, read_foreign, write_foreign
-from microtome.errors import FormatCannotHold, HookUnknown, MicrotomeError, SiteNotFound
+from microtome.errors import ArtifactConflict, FormatCannotHold, HookUnknown, MicrotomeError, SiteNotFound
 from microtome.models import Site
 from microtome.shapes import Tensor
 from microtome.testing import check_format
@@ -101,6 +101,12 @@ def transcoder_of(nonlinearity: Nonlinearity, *, layer: int = 0, layers: int = 1
     weights = weights_of(nonlinearity, decoders=(count,) if count > 1 else (), skip=skip, seed=layer)
     writes = tuple(Site("mlp_out", later) for later in range(layer, layers))
     return Transcoder(reads=Site("mlp_in", layer), writes=writes, nonlinearity=nonlinearity, weights=weights, input_scale=0.7, output_scale=1.9)
+
+
+def tied_transcoder_of(nonlinearity: Nonlinearity) -> Transcoder:
+    """One decoder for two writes: as wide as the input, and yet not one site's."""
+    writes = (Site("mlp_out", 0), Site("mlp_out", 1))
+    return Transcoder(reads=Site("mlp_in", 0), writes=writes, nonlinearity=nonlinearity, weights=weights_of(nonlinearity))
 
 
 @pytest.mark.parametrize("case", FOLDERS)
@@ -286,6 +292,8 @@ def test_what_a_format_cannot_hold_is_refused(tmp_path: Path) -> None:
         ("saelens", transcoder_of(TopK(k=4))),
         ("saelens", transcoder_of(ReLU(), layers=2)),
         ("dictionary_learning", transcoder_of(ReLU())),
+        ("sparsify", tied_transcoder_of(TopK(k=4))),
+        ("saelens", tied_transcoder_of(ReLU())),
         ("sparsify", DictionarySet((transcoder_of(TopK(k=4)),), kind="cross-layer")),
         ("circuit_tracer", DictionarySet((transcoder_of(ReLU(), layer=1, layers=2),))),
         ("circuit_tracer", transcoder_of(ReLU())),
@@ -312,3 +320,21 @@ def test_hints_override_what_the_path_says() -> None:
     assert isinstance(read.dictionary, Dictionary)
     assert read.dictionary.reads == Site.parse("L4.mlp_out")
     assert read.about["model_name"] == "google/gemma-2-2b"
+
+
+@pytest.mark.parametrize(("name", "nonlinearity"), [("saelens", ReLU()), ("sparsify", TopK(k=4))])
+def test_an_only_write_with_an_axis_of_its_own_is_held_all_the_same(name: str, nonlinearity: Nonlinearity) -> None:
+    weights = weights_of(nonlinearity)
+    weights |= {"W_dec": weights["W_dec"][:, None], "b_dec": weights["b_dec"][None]}
+    check_format(name, Transcoder(reads=Site("mlp_in", 0), writes=(Site("mlp_out", 0),), nonlinearity=nonlinearity, weights=weights))
+
+
+def test_a_shorter_set_is_not_mixed_with_the_layers_of_a_longer_one(tmp_path: Path) -> None:
+    members = tuple(transcoder_of(ReLU(), layer=layer, layers=layer + 1) for layer in range(3))
+    write_foreign(DictionarySet(members), tmp_path, format_name="circuit_tracer")
+    write_foreign(DictionarySet(members), tmp_path, format_name="circuit_tracer")
+    with pytest.raises(ArtifactConflict, match="another set"):
+        write_foreign(DictionarySet(members[:2]), tmp_path, format_name="circuit_tracer")
+    loaded = load_any(tmp_path)
+    assert isinstance(loaded, DictionarySet)
+    assert len(loaded.members) == 3

@@ -28,7 +28,7 @@ from microtome.dictionaries.formats.tensors import Shapes, asked, checked, known
 from microtome.dictionaries.layers import DictionarySet
 from microtome.dictionaries.nonlinearity import JumpReLU, ReLU, TopK
 from microtome.dictionaries.transcoder import Transcoder
-from microtome.errors import DictionaryInvalid, FormatUnsupported
+from microtome.errors import ArtifactConflict, DictionaryInvalid, FormatUnsupported
 from microtome.models import Site
 from microtome.shapes import Tensor
 
@@ -69,12 +69,16 @@ class CircuitTracer:
         plains = [_writable(member) for member in dictionary.members]
         config = {"model_name": about.get("model_name"), "model_kind": SET if dictionary.kind == "layers" else CROSS}
         config |= _hooks(plains) | _activation(plains)
+        per_layer = [
+            _layer_files(layer, plain) if dictionary.kind == "layers" else _cross_files(layer, plain, layers=len(plains))
+            for layer, plain in enumerate(plains)
+        ]
+        made = {file: tensors for files in per_layer for file, tensors in files.items()}
+        _no_others(folder, made)
         folder.mkdir(parents=True, exist_ok=True)
-        for layer, plain in enumerate(plains):
-            files = _layer_files(layer, plain) if dictionary.kind == "layers" else _cross_files(layer, plain, layers=len(plains))
-            for file, tensors in files.items():
-                with place_atomic(folder / file) as temporary:
-                    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
+        for file, tensors in made.items():
+            with place_atomic(folder / file) as temporary:
+                save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
         with place_atomic(folder / CONFIG) as temporary:
             temporary.write_text(yaml.safe_dump(config, sort_keys=False))
 
@@ -123,7 +127,7 @@ def _cross(folder: Path, config: Mapping[str, Any], *, hints: Hints) -> list[Pla
         if not hints.asks_for(hook.site):
             continue
         if files:
-            weights = gemma_scope_2.own(read_safetensors(files[layer]), where=str(files[layer]), layer=layer)
+            weights = gemma_scope_2.own(read_safetensors(files[layer]), where=str(files[layer]), layer=layer, layers=layers)
         else:
             weights = _shard(folder, layer, layers=layers)
         writes = tuple(_place(config, later)[1] for later in range(layer, layers))
@@ -159,8 +163,18 @@ def _numbered(folder: Path, pattern: re.Pattern[str]) -> list[Path]:
 
 def _listed(folder: Path, config: Mapping[str, Any]) -> list[Path]:
     """The files that the config names, downloaded where they are elsewhere. Early configs name them as {id, layer, filepath}."""
-    entries = [entry["filepath"] if isinstance(entry, dict) else str(entry) for entry in asked(config, "transcoders", (list,), where=CONFIG)]
+    listed = asked(config, "transcoders", (list,), where=CONFIG)
+    entries = [str(asked(entry, "filepath", (str,), where=CONFIG)) if isinstance(entry, dict) else str(entry) for entry in listed]
     return [file_of(entry) if entry.startswith("hf://") else folder / entry for entry in entries]
+
+
+def _no_others(folder: Path, made: Collection[str]) -> None:
+    """Raise `ArtifactConflict` for layers of another set, with which those that are written would be read as one."""
+    names = [file.name for file in folder.iterdir()] if folder.is_dir() else []
+    others = sorted(name for name in names if name not in made and (_LAYER.fullmatch(name) or _SHARD.fullmatch(name)))
+    if others:
+        got = ", ".join(others[:6])
+        raise ArtifactConflict(f"{folder} holds layers of another set.", got=got, wanted="an empty folder", do="Write to another folder.")
 
 
 def _writable(member: Dictionary) -> Plain:

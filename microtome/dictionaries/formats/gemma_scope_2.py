@@ -55,9 +55,9 @@ class GemmaScope2:
 FORMATS.register("gemma_scope_2")(GemmaScope2())
 
 
-def own(stored: Mapping[str, Tensor], *, where: str, layer: int | None = None) -> dict[str, Tensor]:
-    """The tensors of one file in our names and orientation; with `layer`, those of one source layer of a cross-layer transcoder."""
-    decoder: Shapes = {"w_dec": ("n", "d_out") if layer is None else ("n", "layers", "d_out")}
+def own(stored: Mapping[str, Tensor], *, where: str, layer: int | None = None, layers: int = 0) -> dict[str, Tensor]:
+    """The tensors of one file in our names and orientation; with `layer`, those of one of the `layers` of a cross-layer transcoder."""
+    decoder: Shapes = {"w_dec": ("n", "d_out") if layer is None else ("n", layers, "d_out")}
     stored = checked(stored, {**_SHAPES, **decoder}, where=where, optional={"affine_skip_connection": ("d_in", "d_out")})
     W_dec = stored["w_dec"] if layer is None else stored["w_dec"][:, layer:].squeeze(1)
     weights = {"W_enc": stored["w_enc"].T.contiguous(), "W_dec": W_dec.contiguous(), "b_enc": stored["b_enc"], "b_dec": stored["b_dec"]}
@@ -87,11 +87,7 @@ def _cross_layer(folder: Path, *, hints: Hints) -> DictionarySet:
         raise DictionaryInvalid(f"{folder} does not hold every layer.", got=got, wanted="layers from 0 without a gap", do="Give the whole folder.")
     members: list[Dictionary] = []
     for layer in [layer for layer in range(len(files)) if hints.asks_for(Site("mlp_in", layer))]:
-        weights = own(read_safetensors(files[layer]), where=str(files[layer]), layer=layer)
-        if weights["W_dec"].ndim == 3 and weights["W_dec"].shape[1] != len(files) - layer:
-            got = f"decoders to {weights['W_dec'].shape[1] + layer} layers"
-            do = "Give the whole folder."
-            raise DictionaryInvalid(f"{folder} does not hold every layer.", got=f"{len(files)} files", wanted=got, do=do)
+        weights = own(read_safetensors(files[layer]), where=str(files[layer]), layer=layer, layers=len(files))
         writes = tuple(Site("mlp_out", later) for later in range(layer, len(files)))
         plain = Plain(reads=Site("mlp_in", layer), writes=writes, nonlinearity=JumpReLU(), weights=weights)
         members.append(plain.build())

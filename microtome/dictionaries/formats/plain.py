@@ -62,6 +62,8 @@ def plain_of(dictionary: Dictionary | DictionarySet, *, format_name: str) -> Pla
     into, out = dictionary.input_scale, dictionary.input_scale if isinstance(dictionary, SAE) else dictionary.output_scale
     factors = {"W_enc": into, "W_dec": 1 / out, "b_dec": 1 / out, "W_skip": into / out}
     weights = {name: weight.cpu() * factors.get(name, 1.0) for name, weight in dictionary.weights().items()}
+    if len(dictionary.writes) == 1:  # a transcoder may give its only write an axis
+        weights |= {"W_dec": weights["W_dec"].reshape(-1, dictionary.d_out), "b_dec": weights["b_dec"].reshape(-1)}
     centred = isinstance(dictionary, SAE) and dictionary.centred
     return Plain(reads=dictionary.reads, writes=dictionary.writes, nonlinearity=dictionary.nonlinearity, weights=weights, centred=centred)
 

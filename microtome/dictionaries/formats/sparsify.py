@@ -105,6 +105,8 @@ def _writable(dictionary: Dictionary) -> Plain:
     shape = plain.weights["W_dec"].shape
     if shape != plain.weights["W_enc"].shape:
         raise cannot_hold("sparsify", f"a decoder of shape {tuple(shape)}", wanted="one site written, as wide as the one read")
+    if len(plain.writes) != 1:
+        raise cannot_hold("sparsify", f"a transcoder that writes {len(plain.writes)} sites", wanted="one that writes one")
     if isinstance(dictionary, Transcoder):
         module = module_name(plain.writes[0])
         if module_hook(module, side="input") != plain.reads:
