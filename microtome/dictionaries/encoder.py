@@ -80,13 +80,15 @@ def encoder_shape(weights: Mapping[str, Tensor], kind: str) -> tuple[int, int]:
         raise DictionaryInvalid(f"the tensors are not those of {kind}.", got=", ".join(sorted(weights)) or "none", wanted=wanted, do=_CHECK)
     if W_enc.ndim != 2:
         raise DictionaryInvalid("W_enc is not a matrix.", got=tuple(W_enc.shape), wanted="(d_dict, d_in)", do=_CHECK)
+    if not W_enc.numel():
+        raise DictionaryInvalid("there are no features.", got=tuple(W_enc.shape), wanted="at least one, of at least one column", do=_CHECK)
     return W_enc.shape[0], W_enc.shape[1]
 
 
 def check_scale(scale: float, name: str) -> None:
     """Raise `DictionaryInvalid` unless a scale is a positive, finite number."""
     if not 0 < scale < float("inf"):
-        raise DictionaryInvalid(f"{name} is not a positive number.", got=scale, wanted="> 0", do="Train the dictionary again.")
+        raise DictionaryInvalid(f"{name} is not a positive number.", got=scale, wanted="> 0", do=_CHECK)
 
 
 def check_pooling(pooling: str) -> None:

@@ -1,9 +1,12 @@
 """Every way in which a foreign file can be wrong has its named error, with what was got, what was wanted and what to do."""
 
+import io
 import json
 import pickle
 import shutil
+import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,7 @@ from microtome.errors import (
     PickleRefused,
     SiteNotFound,
 )
+from microtome.models import Site
 from microtome.shapes import Tensor
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -182,6 +186,9 @@ CONFIGS: list[tuple[str, str, dict[str, Any], type[MicrotomeError]]] = [
     (LLAMA, "hyperparams.json", {"act_fn": "gelu"}, FormatUnsupported),
     (LLAMA, "hyperparams.json", {"norm_activation": "token-wise"}, FormatUnsupported),
     (LLAMA, "hyperparams.json", {"jump_relu_threshold": None}, DictionaryInvalid),
+    (LLAMA, "hyperparams.json", {"dataset_average_activation_norm": {"in": 0, "out": 1.0}}, DictionaryInvalid),
+    (LLAMA, "hyperparams.json", {"dataset_average_activation_norm": {"in": 1.0, "out": -2.0}}, DictionaryInvalid),
+    ("circuit_tracer/layers", "config.yaml", {"transcoders": [{"id": 0, "layer": 0}]}, DictionaryInvalid),
 ]
 
 
@@ -239,3 +246,93 @@ def test_a_folder_of_nothing_known_lists_what_is_there(tmp_path: Path) -> None:
 def test_a_set_is_not_taken_for_one_dictionary() -> None:
     with pytest.raises(SiteNotFound, match="3 dictionaries"):
         load_dictionary(FIXTURES / "circuit_tracer" / "layers")
+
+
+@pytest.mark.parametrize("scale", [0, -1.0, float("nan"), float("inf")])
+def test_a_scale_that_is_no_positive_number_is_named(scale: float, tmp_path: Path) -> None:
+    folder = copied("saelens/standard", tmp_path)
+    rewritten(folder, "cfg.json", {"normalize_activations": "expected_average_only_in"})
+    assert "input_scale" in refusal(DictionaryInvalid, folder, input_scale=scale).what
+    (folder / "activation_scaler.json").write_text(json.dumps({"scaling_factor": scale}))
+    assert "scaling_factor" in refusal(DictionaryInvalid, folder).what
+
+
+def test_weights_in_whole_numbers_are_refused(tmp_path: Path) -> None:
+    """They were quantised, and the scales are elsewhere."""
+    folder = copied("saelens/standard", tmp_path)
+    file = folder / "sae_weights.safetensors"
+    tensors = load_file(file)
+    save_file({**tensors, "W_enc": (tensors["W_enc"] * 100).to(torch.int8)}, file)
+    assert "real numbers" in refusal(DictionaryInvalid, folder).what
+
+
+def test_a_dictionary_without_features_is_refused(tmp_path: Path) -> None:
+    folder = copied("saelens/standard", tmp_path)
+    file = folder / "sae_weights.safetensors"
+    empty = {"W_enc": torch.zeros(8, 0), "W_dec": torch.zeros(0, 8), "b_enc": torch.zeros(0), "b_dec": torch.zeros(8)}
+    save_file(empty, file)
+    assert "no features" in refusal(DictionaryInvalid, folder).what
+
+
+@pytest.mark.parametrize("claim", ["expanded", "absent"])
+def test_a_pickled_tensor_that_is_more_than_its_bytes_is_refused(claim: str, tmp_path: Path) -> None:
+    """An expanded one is a few bytes in the file and terabytes when it is looked at."""
+    folder = copied("dictionary_learning/topk", tmp_path)
+    made = {
+        "expanded": torch.zeros(1, 1).expand(10**7, 10**6),
+        "absent": torch.empty(10**7, 10**6, device="meta"),
+    }
+    torch.save({**torch.load(folder / "ae.pt", weights_only=True), "encoder.weight": made[claim]}, folder / "ae.pt")
+    assert "element for element" in refusal(DictionaryInvalid, folder).what
+
+
+def test_an_archive_that_unpacks_without_end_is_refused(tmp_path: Path) -> None:
+    gemma, learned = copied(GEMMA, tmp_path), copied("dictionary_learning/topk", tmp_path)
+    for file in (gemma / "params.npz", learned / "ae.pt"):
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("W_enc.npy", "w") as entry:
+            for _ in range(80):
+                entry.write(bytes(1 << 20))
+    assert "unpacks" in refusal(DictionaryInvalid, gemma, reads="L2.resid_post").what
+    assert "unpacks" in refusal(DictionaryInvalid, learned).what
+
+
+def test_any_damage_to_a_pickle_or_an_archive_has_a_named_error(tmp_path: Path) -> None:
+    """Each byte of the pickle in turn is another one; what still opens must be of the right shape."""
+    folder = copied("dictionary_learning/topk", tmp_path)
+    state = torch.load(folder / "ae.pt", weights_only=True)
+    with zipfile.ZipFile(folder / "ae.pt") as archive:
+        entries = {entry.filename: archive.read(entry) for entry in archive.infolist()}
+    pickled = next(name for name in entries if name.endswith("data.pkl"))
+    assert state
+    for at in range(0, len(entries[pickled]), 5):
+        changed = bytearray(entries[pickled])
+        changed[at] ^= 0x55
+        with zipfile.ZipFile(folder / "ae.pt", "w") as archive:
+            for name, content in {**entries, pickled: bytes(changed)}.items():
+                archive.writestr(name, content)
+        with suppress(MicrotomeError):
+            load_any(folder)
+    gemma = copied(GEMMA, tmp_path)
+    with np.load(gemma / "params.npz") as opened:
+        arrays = dict(opened)
+    packed = io.BytesIO()
+    np.savez_compressed(packed, **arrays)
+    broken = bytearray(packed.getvalue())
+    broken[80:120] = bytes(40)
+    (gemma / "params.npz").write_bytes(broken)
+    refusal(DictionaryInvalid, gemma, reads="L2.resid_post")
+
+
+def test_a_config_nested_without_end_is_named(tmp_path: Path) -> None:
+    folder = copied("saelens/standard", tmp_path)
+    (folder / "cfg.json").write_text("[" * 100_000)
+    refusal(DictionaryInvalid, folder)
+
+
+def test_a_layer_of_a_longer_gemma_scope_2_transcoder_is_not_taken_for_tied(tmp_path: Path) -> None:
+    """Its decoders go to three layers; beside a fourth file the third would have one left, which would serve both."""
+    folder = copied("gemma_scope_2/gemma-scope-2-1b-pt/clt/width_262k_l0_medium_affine", tmp_path)
+    count = len(list(folder.glob("params_layer_*.safetensors")))
+    shutil.copy(folder / f"params_layer_{count - 1}.safetensors", folder / f"params_layer_{count}.safetensors")
+    with pytest.raises(DictionaryInvalid, match="wrong shape"):
+        load_dictionary(folder, member=Site("mlp_in", count - 1))

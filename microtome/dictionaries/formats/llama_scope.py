@@ -17,7 +17,7 @@ from microtome.dictionaries.dictionary import Dictionary
 from microtome.dictionaries.formats.format import FORMATS, Hints, Read, read_only
 from microtome.dictionaries.formats.hooks import lens_hook
 from microtome.dictionaries.formats.plain import Plain, hook_read, row, with_gain
-from microtome.dictionaries.formats.tensors import Shapes, asked, checked, read_json, read_safetensors
+from microtome.dictionaries.formats.tensors import Shapes, asked, checked, checked_scale, read_json, read_safetensors
 from microtome.dictionaries.layers import DictionarySet
 from microtome.dictionaries.nonlinearity import JumpReLU, Nonlinearity, ReLU, TopK
 from microtome.errors import FormatUnsupported
@@ -67,7 +67,7 @@ def _scales(config: Mapping[str, Any], d_model: int, *, where: str) -> tuple[flo
         got = f"norm_activation: {norm}"
         raise FormatUnsupported("this Llama Scope dictionary normalises every row.", got=got, wanted="dataset-wise", do="Use it in its own library.")
     norms = asked(config, "dataset_average_activation_norm", (dict,), where=where)
-    into, out = (float(asked(norms, side, (int, float), where=where)) for side in ("in", "out"))
+    into, out = (checked_scale(asked(norms, side, (int, float), where=where), f"the norm `{side}` of {where}") for side in ("in", "out"))
     return d_model**0.5 / into, d_model**0.5 / out
 
 

@@ -31,7 +31,7 @@ from microtome.dictionaries.formats.plain import (
     with_centring,
     with_gain,
 )
-from microtome.dictionaries.formats.tensors import Shapes, asked, checked, known_keys, read_json, read_safetensors
+from microtome.dictionaries.formats.tensors import Shapes, asked, checked, checked_scale, known_keys, read_json, read_safetensors
 from microtome.dictionaries.layers import DictionarySet
 from microtome.dictionaries.nonlinearity import AbsTopK, BatchTopK, Gated, JumpReLU, Nonlinearity, ReLU, TopK
 from microtome.errors import FormatUnsupported
@@ -218,14 +218,15 @@ def _input_scale(folder: Path, config: Mapping[str, Any], hints: Hints) -> float
     """The factor on the input that is not yet in the weights."""
     normalised = config.get("normalize_activations") or "none"
     if normalised == "none" or hints.input_scale is not None:
-        return hints.input_scale or 1.0
+        return 1.0 if hints.input_scale is None else checked_scale(hints.input_scale, "input_scale")
     if normalised != "expected_average_only_in":
         raise _unsupported(f"a normalisation of every row ({normalised})", wanted="none, or expected_average_only_in")
     if not (folder / SCALER).is_file():
         what = "the weights are for inputs scaled to a mean norm of √d, and the factor is not there."
         do = "Give it: input_scale= √d_in divided by the mean norm of the model's activations at that site."
         raise FormatUnsupported(what, got="normalize_activations: expected_average_only_in", wanted=f"{SCALER}, or input_scale", do=do)
-    return float(asked(read_json(folder / SCALER), "scaling_factor", (int, float), where=str(folder / SCALER)))
+    where = str(folder / SCALER)
+    return checked_scale(asked(read_json(folder / SCALER), "scaling_factor", (int, float), where=where), f"scaling_factor of {where}")
 
 
 def _hook(metadata: Mapping[str, Any], side: str) -> Hook:

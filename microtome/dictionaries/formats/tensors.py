@@ -2,7 +2,9 @@
 
 import json
 import pickle
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,9 +14,14 @@ import torch
 import yaml
 from safetensors import SafetensorError, safe_open
 
+from microtome.dictionaries.encoder import check_scale
 from microtome.errors import DictionaryInvalid, PickleRefused, nearest
 from microtome.shapes import Tensor
 
+_MOST_EXPANDED, _ALWAYS_FINE = 64, 1 << 26
+"""Times its size that an archive may unpack to, and the bytes that it may in any case: weights hardly compress."""
+_COUNTS = ("k", "group_sizes")
+"""The only tensors of whole numbers that a file of weights has."""
 Shapes = Mapping[str, tuple[str | int, ...]]
 """The shape of each tensor, its axes named or numbered; one name means one size in all of them."""
 
@@ -29,29 +36,41 @@ def read_safetensors(file: Path) -> dict[str, Tensor]:
 
 
 def read_npz(file: Path) -> dict[str, Tensor]:
-    """All arrays of a NumPy archive; one that holds Python objects raises `PickleRefused`."""
+    """All arrays of a NumPy archive; one that holds Python objects raises `PickleRefused`, one that unpacks to very much `DictionaryInvalid`."""
     try:
-        with present(file).open("rb") as bytes_of_it, zipfile.ZipFile(bytes_of_it) as _, np.load(bytes_of_it, allow_pickle=False) as opened:
-            return {name: torch.from_numpy(np.array(opened[name])) for name in opened.files}
-    except (zipfile.BadZipFile, EOFError, OSError) as error:
+        with present(file).open("rb") as bytes_of_it, zipfile.ZipFile(bytes_of_it) as archive:
+            _no_bomb(file, archive)
+            with np.load(bytes_of_it, allow_pickle=False) as opened:
+                return {name: torch.from_numpy(np.array(opened[name])) for name in opened.files}
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, MemoryError) as error:
         raise unreadable(file, error, "a whole .npz archive") from error
     except (ValueError, TypeError) as error:
+        if "Object arrays" not in str(error):
+            raise unreadable(file, error, "arrays of numbers") from error
         raise _pickled(file, error) from error
 
 
 def read_pickle(file: Path) -> dict[str, Tensor]:
-    """The tensors of a `torch.save`d state dict, read without running code; anything else in it raises `PickleRefused`."""
+    """The tensors of a `torch.save`d state dict, read without running code; anything else in it raises `PickleRefused`.
+
+    What unpacks to far more than the file, or claims more elements than it holds, raises `DictionaryInvalid` before memory is asked for.
+    """
     try:
+        if zipfile.is_zipfile(present(file)):
+            with zipfile.ZipFile(file) as archive:
+                _no_bomb(file, archive)
         loaded: Any = torch.load(present(file), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise _pickled(file, error) from error
-    except (RuntimeError, EOFError, OSError) as error:
+    except (zipfile.BadZipFile, zlib.error, struct.error) as error:
         raise unreadable(file, error, "a whole file of torch.save") from error
+    except (RuntimeError, EOFError, OSError, ValueError, TypeError, LookupError, AttributeError, AssertionError, MemoryError) as error:
+        raise unreadable(file, error, "a whole file of torch.save") from error  # what a damaged pickle does to its reader
     if not isinstance(loaded, Mapping) or not all(isinstance(value, Tensor) for value in loaded.values()):
         raise DictionaryInvalid(
             f"{file} is not a state dict.", got=type(loaded).__name__, wanted="tensors by name", do="Give the file with the weights."
         )
-    return {str(name): value for name, value in loaded.items()}
+    return {str(name): _held(value, str(name), file) for name, value in loaded.items()}
 
 
 def read_json(file: Path) -> dict[str, Any]:
@@ -63,7 +82,7 @@ def read_yaml(file: Path) -> dict[str, Any]:
     """A YAML mapping."""
     try:
         return _object(file, yaml.safe_load(present(file).read_text()))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise unreadable(file, error, "YAML") from error
 
 
@@ -105,11 +124,17 @@ def checked(tensors: Mapping[str, Tensor], wanted: Shapes, *, where: str, option
         tensor = tensors[name]
         expected = tuple(axis if isinstance(axis, int) else sizes.get(axis, size) for axis, size in zip(axes, tensor.shape, strict=False))
         if len(axes) != tensor.ndim or tuple(tensor.shape) != expected:
-            spelt = f"({', '.join(f'{axis}={sizes[axis]}' if axis in sizes else str(axis) for axis in axes if isinstance(axis, str))})"
+            spelt = f"({', '.join(f'{axis}={sizes[axis]}' if axis in sizes else str(axis) for axis in axes)})"
             raise DictionaryInvalid(f"{name} of {where} has the wrong shape.", got=tuple(tensor.shape), wanted=spelt, do="Check the file's origin.")
         sizes.update({axis: size for axis, size in zip(axes, tensor.shape, strict=True) if isinstance(axis, str)})
         found[name] = _finite(tensor, name, where)
     return found
+
+
+def checked_scale(value: float, name: str) -> float:
+    """`value` as a float, if it is positive and finite: weights are multiplied and divided by it."""
+    check_scale(value, name)
+    return float(value)
 
 
 def present(file: Path) -> Path:
@@ -126,18 +151,38 @@ def unreadable(file: Path, error: Exception, wanted: str) -> DictionaryInvalid:
 
 
 def _finite(tensor: Tensor, name: str, where: str) -> Tensor:
-    bad = int((~tensor.isfinite()).sum()) if tensor.is_floating_point() else 0
+    if not tensor.is_floating_point() and name not in _COUNTS:
+        do = "Give the weights themselves: a quantised file means nothing without its scales."
+        raise DictionaryInvalid(f"{name} of {where} does not hold real numbers.", got=tensor.dtype, wanted="a floating-point type", do=do)
+    real = tensor.float() if tensor.is_floating_point() else tensor
+    bad = int((~real.isfinite()).sum())
     if bad:
         raise DictionaryInvalid(
             f"{name} of {where} holds values that are not finite.", got=f"{bad} of them", wanted="none", do="Check the file's origin."
         )
-    return tensor.float().contiguous() if tensor.is_floating_point() else tensor
+    return real.contiguous() if tensor.is_floating_point() else tensor
+
+
+def _held(tensor: Tensor, name: str, file: Path) -> Tensor:
+    """A tensor that is there, element for element: not a sparse, absent or endlessly repeated one."""
+    there = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
+    if not there or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        got = f"{tuple(tensor.shape)}, {tensor.layout}, on {tensor.device}"
+        raise DictionaryInvalid(f"{name} of {file} is not stored element for element.", got=got, wanted="a dense tensor", do="Save it as one.")
+    return tensor.detach()
+
+
+def _no_bomb(file: Path, archive: zipfile.ZipFile) -> None:
+    unpacked, stored = sum(entry.file_size for entry in archive.infolist()), file.stat().st_size
+    if unpacked > max(_ALWAYS_FINE, _MOST_EXPANDED * stored):
+        got, wanted = f"{unpacked:,} bytes from {stored:,}", f"at most {_MOST_EXPANDED} times its size"
+        raise DictionaryInvalid(f"{file} unpacks to far more than weights do.", got=got, wanted=wanted, do="Check the file's origin.")
 
 
 def _parsed_json(file: Path) -> object:
     try:
         return json.loads(present(file).read_text())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise unreadable(file, error, "JSON") from error
 
 
