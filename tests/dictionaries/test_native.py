@@ -221,3 +221,15 @@ class Guest(Dictionary):
 
     def to(self, device: torch.device | str) -> "Guest":
         return self
+
+
+def test_a_tied_dictionary_whose_matrices_are_one_tensor_is_written(tmp_path: Path) -> None:
+    sae = sae_of("relu")
+    tied = sae.with_weights({**sae.weights(), "W_dec": sae.W_enc})
+    write_weights(tied, tmp_path / "weights.safetensors")
+    assert torch.equal(read_weights(tmp_path / "weights.safetensors").reconstruct(rows()), tied.reconstruct(rows()))
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DictionaryInvalid):
+        read_weights(tmp_path / "weights.safetensors")

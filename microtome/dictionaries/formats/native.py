@@ -141,8 +141,18 @@ def write_weights(dictionary: Dictionary | DictionarySet, file: Path) -> None:
     else:
         header, tensors = {"format": FORMAT, **_header_of(dictionary)}, _weights_of(dictionary)
     with place_atomic(file) as temporary:
-        plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        plain = _apart({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
         save_file(plain, temporary, metadata={"dictionary": json.dumps(header, sort_keys=True)})
+
+
+def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Each in memory of its own: a file has no place for a tensor that is another one too, as the two matrices of a tied dictionary may be."""
+    seen: set[int] = set()
+    for name, tensor in tensors.items():
+        storage = tensor.untyped_storage().data_ptr()
+        tensors[name] = tensor.clone() if storage in seen else tensor
+        seen.add(storage)
+    return tensors
 
 
 def load_dictionary(path: str | Path, *, member: Site | None = None) -> Dictionary:
@@ -184,7 +194,7 @@ def _read(file: Path, *, wanted: Site | None, whole: bool) -> Dictionary | Dicti
             for site, each in chosen.items():
                 own = {name.partition("/")[2]: opened.get_tensor(name) for name in names if name.partition("/")[0] == site}
                 members.append(_made(file, each, own, wanted=None))
-    except SafetensorError as error:
+    except (SafetensorError, OSError) as error:
         raise _invalid(file, str(error), "a safetensors file") from error
     if not whole:
         return members[0]
