@@ -1,6 +1,7 @@
 """What `microtome train` makes beside one dictionary from shards: a sweep of many, or a recipe from text."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from cyclopts import Parameter
 
@@ -12,7 +13,7 @@ from microtome.cli.session import Session
 class Many:
     """Several runs, or a run that is written down."""
 
-    sweep: tuple[str, ...] = ()
+    sweep: Annotated[tuple[str, ...], Parameter(negative=(), consume_multiple=True)] = ()
     """Make every combination on one pass, e.g. --sweep k=8,16,32 --sweep seed=0,1; also lr, features, tokens, coefficient, nonlinearity."""
     recipe: str | None = None
     """Make what a recipe says, from text: demo-plt. --features, --tokens and --reads make it smaller."""

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     import microtome.training
 
 
+SETS = ("layers", "cross-layer")
+
+
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
@@ -49,19 +52,19 @@ class Architecture:
 
     kind: Literal["sae", "transcoder", "layers", "cross-layer", "crosscoder"] = "sae"
     """sae, of one site; transcoder, from one to another; layers, one for each; cross-layer, writing to all later layers; crosscoder, of several."""
-    reads: tuple[str, ...] = ()
+    reads: Annotated[tuple[str, ...], Parameter(negative=(), consume_multiple=True)] = ()
     """Sites read, e.g. L3.mlp_in; by default the only one, or what every layer's MLP reads."""
-    writes: tuple[str, ...] = ()
+    writes: Annotated[tuple[str, ...], Parameter(negative=(), consume_multiple=True)] = ()
     """Sites reconstructed; by default what is read, or what every layer's MLP writes."""
     nonlinearity: str | None = None
     """topk:k=32, batchtopk:k=32, abstopk:k=32, relu, jumprelu or gated."""
-    losses: tuple[str, ...] = ()
+    losses: Annotated[tuple[str, ...], Parameter(negative=(), consume_multiple=True)] = ()
     """Beside the squared error: l1:coefficient=5, tanh, l0:target=40, preact, matryoshka:prefixes=512/1024 or nested:prefix=512; may be repeated."""
     pooling: Literal["token", "turn", "last", "residual"] = "token"
     """What a row is: a token, the mean of a turn, its last token, or a token less the mean of its turn."""
-    skip: bool = False
+    skip: Annotated[bool, Parameter(negative=())] = False
     """Give transcoders an affine path beside their features."""
-    tied_decoder: bool = False
+    tied_decoder: Annotated[bool, Parameter(negative=())] = False
     """Let a cross-layer transcoder's features write one direction at every layer."""
 
 
@@ -101,7 +104,7 @@ def train(
 
         microtome train mlp --kind cross-layer --features 1024 --k 8
 
-        microtome train residuals --kind crosscoder
+        microtome train residuals --kind crosscoder --reads L8.resid_post L9.resid_post
 
         microtome train chats --pooling turn --batch-size 256
 
@@ -202,7 +205,9 @@ def _from_shards(
         trained = run_train(source, corpus, config=config, out=out, model=model, turns=turns, progress=session.progress, group=together)
         step.count(config.tokens, "tokens")
     result = {"dictionary": {"path": str(trained.path), "id": trained.id}, "lr": trained.lr, "quality": trained.quality}
-    session.result(result, quality_table(trained.quality, source.quantised), f"next: microtome index {out.name}")
+    session.result(
+        result, quality_table(trained.quality, source.quantised), f"next: microtome {'show' if config.kind in SETS else 'index'} {out.name}"
+    )
 
 
 def train_config(
