@@ -4,6 +4,8 @@ PYTHON ?= python3
 # the torch that is installed when .venv has none; TORCH="torch --index-url …" picks another build
 TORCH ?= $(shell grep '^torch==' constraints.txt)
 SERVE ?= 1
+# test processes at once, each on one thread
+JOBS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n > 4 ? 4 : n)))
 VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
@@ -21,7 +23,7 @@ demo: $(STAMPS)/package  ## From nothing to explored features in the browser (SE
 	@$(BIN)/microtome demo $(if $(filter 0 no false,$(SERVE)),--no-serve)
 
 test: $(STAMPS)/dev chromium  ## All tests that need no GPU; those that drive the pages need Chromium
-	@$(BIN)/python -m pytest
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 check: $(STAMPS)/dev js  ## Format, lint, types (Python and JavaScript), import contract, limits, docs
 	@$(BIN)/ruff format --check .
