@@ -13,7 +13,7 @@ from microtome.stats import Result
 if TYPE_CHECKING:
     import microtome.models
     import microtome.training
-    from microtome.training.source import StoredRows
+    from microtome.training import StoredRows
 
 
 def parse_axes(asked: Sequence[str]) -> dict[str, tuple[str, ...]]:
