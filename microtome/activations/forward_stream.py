@@ -15,12 +15,12 @@ import numpy.typing as npt
 import torch
 
 from microtome.activations.corpus import Corpus, split_code
-from microtome.activations.harvest import HarvestConfig, capture_contexts, check_finite, check_model_fits, forward_workers, grouped, shard_ranges
+from microtome.activations.harvest import HarvestConfig, capture_contexts, check_finite, check_model_fits, grouped, shard_ranges
 from microtome.activations.rows import HeldOut, document_rank
 from microtome.activations.shuffle import Filled, Plan, Shuffle, concat_ranges, plan_epoch
 from microtome.activations.stream import check_batch_size
 from microtome.config import to_dict
-from microtome.devices import pick_dtype
+from microtome.devices import forward_workers, pick_dtype
 from microtome.errors import ConfigError, NotEnoughTokens
 from microtome.models import Model, Site
 from microtome.shapes import Bool, Tensor

@@ -6,9 +6,8 @@ product, and that costs a quarter of their time. Which contexts share a batch de
 harvest, run again, writes the same bytes, and on a CPU as many cores as there are write them too. A finished shard is never redone.
 """
 
-from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from safetensors.torch import save_file
 from microtome.activations.corpus import Corpus
 from microtome.activations.shards import Shards, shard_name
 from microtome.artifacts import Draft, existing
-from microtome.devices import pick_dtype
+from microtome.devices import RunAll, forward_workers, pick_dtype
 from microtome.errors import ActivationsNotFinite, ConfigError, ShapeMismatch
 from microtome.models import Model, Site
 from microtome.progress import Progress, Throttled
@@ -108,29 +107,6 @@ def grouped(corpus: Corpus, contexts: npt.NDArray[np.int64], *, batch_tokens: in
         count = max(1, batch_tokens // int(lengths[order[at]]))
         yield contexts[order[at : at + count]]
         at += count
-
-
-RunAll = Callable[[Callable[[npt.NDArray[np.int64]], int], Iterable[npt.NDArray[np.int64]]], Iterator[int]]
-"""Applies a function to many arguments; the results come in the order in which they are ready."""
-
-
-@contextmanager
-def forward_workers(device: torch.device) -> Generator[RunAll]:
-    """On a CPU, as many threads as torch would use, each with torch confined to itself; elsewhere the calling thread."""
-    cores = torch.get_num_threads()
-    if device.type != "cpu" or cores == 1:
-        yield map
-        return
-    pool = ThreadPoolExecutor(cores, thread_name_prefix="harvest", initializer=torch.set_num_threads, initargs=(1,))
-
-    def run_all(call: Callable[[npt.NDArray[np.int64]], int], arguments: Iterable[npt.NDArray[np.int64]]) -> Iterator[int]:
-        return (future.result() for future in as_completed([pool.submit(call, each) for each in arguments]))
-
-    try:
-        yield run_all
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-        torch.set_num_threads(cores)  # a worker's own number becomes that of threads begun later
 
 
 def _shard(model: Model, corpus: Corpus, *, config: HarvestConfig, span: tuple[int, int], run_all: RunAll, report: Throttled) -> dict[str, Tensor]:

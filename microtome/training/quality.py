@@ -105,7 +105,10 @@ def _losses(
     writes = tuple(dict.fromkeys(site for member in members_of(dictionary) for site in member.writes))
     if len(writes) > 1:
         fewer = list(contexts_of(shards, corpus, split=split, tokens=max(1, tokens // 4)))
-        losses |= {site: spliced(model, fewer, dictionary=dictionary, random=random, mean=mean, only=site) for site in writes}
+        original = None
+        for site in writes:
+            losses[site] = spliced(model, fewer, dictionary=dictionary, random=random, mean=mean, only=site, original=original)
+            original = losses[site].original
     return losses
 
 

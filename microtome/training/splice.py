@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from microtome.activations import SPLITS, Corpus, Shards
+from microtome.devices import forward_workers
 from microtome.dictionaries import Crosscoder, Dictionary, SparseCodes
 from microtome.models import Edit, Model, Site
 from microtome.shapes import Bool, Int, Tensor
@@ -15,8 +17,8 @@ from microtome.training.export import Made
 from microtome.training.from_forward import FromForward
 from microtome.training.measures import members_of
 
-_FORWARD_TOKENS = 1024
-"""Tokens a forward: their logits over a vocabulary of 50,000 take 200 MB."""
+_FORWARD_TOKENS = 512
+"""Tokens a forward: their logits over a vocabulary of 50,000 take 100 MB."""
 EditsOf = Callable[["Contexts"], Mapping[Site, Edit] | None]
 
 
@@ -48,23 +50,45 @@ class Contexts:
     docs: Int[Tensor, "batch"]
 
 
-def spliced(model: Model, contexts: "list[Contexts]", *, dictionary: Made, random: Made, mean: Made, only: Site | None = None) -> Spliced:
+def spliced(  # four things that are compared
+    model: Model,
+    contexts: "list[Contexts]",
+    *,
+    dictionary: Made,
+    random: Made,
+    mean: Made,
+    only: Site | None = None,
+    original: npt.NDArray[np.float64] | None = None,
+) -> Spliced:
     """Run contexts with the activations as they are, and replaced by each of three dictionaries, at all sites that they write or at `only` one.
 
     Positions that the shards do not keep (specials, template, attention sinks) pass unchanged in every variant. Where several sites are replaced,
     later dictionaries read what the model goes on with. A crosscoder's codes come from the unedited forward: it reads sites behind those it writes.
+    `original`, where it is known of the same contexts, is not run again. On a CPU every core runs forwards of its own.
     """
     there = [each.to(model.device) for each in (dictionary, random, mean)]
     known = {doc: number for number, doc in enumerate(sorted({int(doc) for batch in contexts for doc in batch.docs}))}
+    losses: dict[tuple[int, int], npt.NDArray[np.float64]] = {}
+
+    def run(task: npt.NDArray[np.int64]) -> int:
+        number, variant = int(task[0]), int(task[1])
+        batch = contexts[number]
+        edit = None if variant == 0 else edits_of(model, there[variant - 1], batch=batch, only=only)
+        losses[number, variant] = model.loss(batch.tokens, mask=batch.real, edit=edit).cpu().double().sum(1).numpy()
+        return 1
+
+    first = 0 if original is None else 1
+    with forward_workers(model.device) as run_all:
+        for _ in run_all(run, (np.array(task) for task in product(range(len(contexts)), range(first, 4)))):
+            pass
     sums, predicted = np.zeros((4, len(known))), np.zeros(len(known))
-    for batch in contexts:
+    for number, batch in enumerate(contexts):
         places = [known[int(doc)] for doc in batch.docs]
-        for variant in range(4):
-            edit = None if variant == 0 else edits_of(model, there[variant - 1], batch=batch, only=only)
-            losses = model.loss(batch.tokens, mask=batch.real, edit=edit).cpu().double().sum(1)
-            np.add.at(sums[variant], places, losses.numpy())
+        for variant in range(first, 4):
+            np.add.at(sums[variant], places, losses[number, variant])
         np.add.at(predicted, places, (batch.real.sum(1) - 1).numpy())
-    return Spliced(original=sums[0], dictionary=sums[1], random=sums[2], mean=sums[3], tokens_by_document=predicted)
+    unedited = sums[0] if original is None else original
+    return Spliced(original=unedited, dictionary=sums[1], random=sums[2], mean=sums[3], tokens_by_document=predicted)
 
 
 def edits_of(model: Model, dictionary: Made, *, batch: "Contexts", only: Site | None = None) -> dict[Site, Edit]:
