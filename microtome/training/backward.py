@@ -110,16 +110,16 @@ def learn_gate(forward: Forward, target: Float[Tensor, "n d_targets"], *, half: 
 
 def penalise(forward: Forward, *, half: Halfway, weights: Parameters, plan: Plan, share: float) -> Float[Tensor, ""]:
     """Every penalty on every member, times `share` of its coefficient."""
-    total = torch.zeros((), device=weights.b_dec.device)
+    total, width = torch.zeros((), device=weights.b_dec.device), len(weights.b_dec) // len(plan.layout.targets)
     for number, (member, active, into) in enumerate(zip(weights.members, forward.active, half.into, strict=True)):
-        norms = plan.norms(member["W_dec"], number) if plan.penalties else member["b_enc"]
+        norms = plan.norms(member["W_dec"], number) / width**0.5 if plan.penalties else member["b_enc"]
         seen = Seen(active.support, active.pre, active.strength, member, norms, forward.x[number])
         for penalty in plan.penalties:
             push, weight = penalty.push(seen), penalty.coefficient * share
             total = total + weight * push.loss
             _add(into, push, weight=weight)
             if push.norms is not None and not plan.frozen_decoder:
-                outward = push.norms * plan.copies(number) / norms * weight
+                outward = push.norms * plan.copies(number) / (norms * width) * weight
                 half.gradients.members[number]["W_dec"].addcmul_(outward[:, None], member["W_dec"])
     return total
 

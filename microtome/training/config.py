@@ -7,7 +7,7 @@ from typing import Literal
 from microtome.dictionaries import Nonlinearity, TopK, nonlinearity_from_json, nonlinearity_to_json
 from microtome.errors import ConfigError
 from microtome.models import Site
-from microtome.training.losses import KL, AuxK, Loss, Penalty
+from microtome.training.losses import KL, L0, AuxK, Loss, Penalty
 
 Kind = Literal["sae", "transcoder", "layers", "cross-layer", "crosscoder"]
 Pooling = Literal["token", "turn", "span", "last", "residual"]
@@ -30,8 +30,8 @@ class Schedule:
     """Share of the steps over which the learning rate rises linearly from 0."""
     decay_share: float = 0.5
     """Share of the steps, at the end, over which it falls linearly to 0."""
-    penalty_warmup_share: float = 0.5
-    """Share of the steps over which the sparsity penalties rise linearly from 0: features form before they are thinned out."""
+    penalty_warmup_share: float = 0.1
+    """Share of the steps over which the sparsity penalties rise linearly from 0."""
     checkpoint_every_tokens: int = 400_000
     """How much work a kill can cost. Changes nothing in the result."""
 
@@ -61,16 +61,16 @@ class Build:
     """Norm of the encoder's rows at the start."""
     init: Literal["geometric_median", "mean"] = "geometric_median"
     """Where the decoder's bias starts."""
-    threshold: float = 0.1
-    """Where JumpReLU's thresholds start, in scaled units."""
-    bandwidth: float = 2.0
+    start_l0: float | None = None
+    """Features active in a row at the start of ReLU, JumpReLU and gated dictionaries, each equally often; none: 4 times the L0 target, or 32."""
+    bandwidth: float = 1.0
     """Width of the rectangle that stands for the derivative of JumpReLU's jump, in scaled units."""
     jump_gradient: Literal["all", "threshold"] = "all"
     """Whether the jump's gradient reaches all parameters (Anthropic, January 2025) or the thresholds alone (Rajamanoharan et al. 2024)."""
 
     def __post_init__(self) -> None:
         _require(0 < self.encoder_norm < math.inf, "Build.encoder_norm", self.encoder_norm, "above 0 and finite")
-        _require(0 < self.threshold < math.inf, "Build.threshold", self.threshold, "above 0 and finite")
+        _require(self.start_l0 is None or 0 < self.start_l0 < math.inf, "Build.start_l0", self.start_l0, "above 0 and finite, or none")
         _require(0 < self.bandwidth < math.inf, "Build.bandwidth", self.bandwidth, "above 0 and finite")
 
 
@@ -112,6 +112,12 @@ class TrainConfig:
     def sites(self) -> tuple[Site, ...]:
         """All sites whose activations are needed, each once."""
         return tuple(dict.fromkeys((*self.reads, *self.writes)))
+
+    @property
+    def start_share(self) -> float:
+        """Share of rows in which a feature that a threshold chooses is active at the start, at most one half."""
+        target = next((loss.target for loss in self.losses if isinstance(loss, L0) and loss.target is not None), 8.0)
+        return min(0.5, (self.build.start_l0 or 4 * target) / self.d_dict)
 
     @property
     def steps(self) -> int:
@@ -172,7 +178,7 @@ def _check_losses(config: TrainConfig) -> None:
     thins = any(isinstance(loss, Penalty) and loss.thins for loss in config.losses)
     if name in {"ReLU", "JumpReLU", "Gated"} and not thins:
         wanted = "l1 or tanh" + (", or l0" if name == "JumpReLU" else "")
-        do = 'Add one, e.g. losses=(L1(coefficient=5.0),), or choose a nonlinearity that keeps k features, e.g. "topk".'
+        do = 'Add one, e.g. losses=(L1(coefficient=0.1),), or choose a nonlinearity that keeps k features, e.g. "topk".'
         raise ConfigError(
             f"nothing asks a {name} dictionary to be sparse.", got=", ".join(map(str, config.losses)) or "no loss", wanted=wanted, do=do
         )

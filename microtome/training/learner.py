@@ -92,6 +92,7 @@ class Learner:
         self.config = config
         self.group = group
         self.plan = plan_of(config, layout, group=group)
+        self._begun = weights.members
         self._parameters = {name: torch.nn.Parameter(weight.clone(), requires_grad=False) for name, weight in weights.named().items()}
         self.weights = weights.like({name: parameter.data for name, parameter in self._parameters.items()})
         self._adam = torch.optim.Adam(list(self._parameters.values()), lr=peak_lr, fused=True)
@@ -227,7 +228,7 @@ class Learner:
             which = dead[number].nonzero().flatten()
             if (group.total(len(which)) if group.shares_features else len(which)) == 0:
                 continue
-            self.plan.rules[number].reset(member, which)
+            self.plan.rules[number].reset(member, which, start=self._begun[number])
             x = found.forward.x[number][:rows]
             error = self.plan.written(written, number) / self.plan.copies(number)
             made = revive(x, error, W_enc=member["W_enc"][which], W_dec=member["W_dec"][which], k_aux=max(1, x.shape[1] // 2), group=group)

@@ -1,8 +1,9 @@
 """Losses beside the mean squared error, as values, each with its gradient.
 
-With rows z in scaled units and the error summed over columns, the whole loss of a row is |error|^2 + the penalties, everything divided by the width:
-so coefficients mean what they mean in the literature, where inputs are scaled to norm √d and squared errors are summed over columns. f is an
-activation and |W| the norm of its feature's decoder row over all it writes.
+The whole loss of a row is its squared error, as a share of the variance, + the penalties. f is an activation and |W| the norm of its feature's
+decoder row over all it writes, in units in which the rows' root mean square distance from their mean is 1: so a coefficient means the same at
+every width d. (Where the literature scales inputs to norm √d and sums squared errors over columns, its L1 coefficient is √d times, its L0 and
+tanh coefficients d times ours: 5 at d = 4,096 is 0.08.)
 """
 
 from abc import ABC, abstractmethod
@@ -53,7 +54,7 @@ class Seen(NamedTuple):
     strength: Tensor
     weights: Mapping[str, Tensor]
     norms: Float[Tensor, "d_dict"]
-    """|W|"""
+    """|W| ÷ √d: inputs have a variance of d."""
     x: Float[Tensor, "n d_in"]
     """Encoder inputs."""
 
@@ -95,7 +96,7 @@ class Penalty(Loss, ABC):
 class L1(Penalty):
     """coefficient * sum f |W| (Anthropic, April 2024)."""
 
-    coefficient: float = 5.0
+    coefficient: float = 0.1
 
     def push(self, seen: Seen) -> Push:
         size, norms = seen.strength.abs(), seen.support.of_feature(seen.norms)
@@ -106,7 +107,7 @@ class L1(Penalty):
 class Tanh(Penalty):
     """coefficient * sum tanh(scale f |W|): counts active features, softly (Anthropic, January 2025)."""
 
-    coefficient: float = 2.0
+    coefficient: float = 0.02
     scale: float = 4.0
 
     def push(self, seen: Seen) -> Push:
@@ -120,12 +121,13 @@ class Tanh(Penalty):
 class L0(Penalty):
     """coefficient * the number of active features, through JumpReLU's straight-through gradient (Rajamanoharan et al. 2024, eq. 9).
 
-    With a `target`, coefficient * target * h(L0 / target - 1) of the batch's mean L0 instead, which pulls from both sides: h(e) = e^2, as in Gemma
-    Scope 2, up to |e| = 1 and 2|e| - 1 beyond, or the thousands of features active at the start would be pushed away for good.
+    With a `target`, coefficient * h(L0 / target - 1) of the batch's mean L0 instead, which pulls from both sides: h(e) = e^2, as in Gemma Scope 2,
+    up to |e| = 1 and 2|e| - 1 beyond, or features that are active at the start would be pushed away for good.
     """
 
-    coefficient: float = 2.0
-    target: float | None = None
+    coefficient: float = 0.5
+    """Without a target, the share of the variance that a feature must explain to be worth being active: of the order of 0.01."""
+    target: float | None = 32.0
 
     def push(self, seen: Seen) -> Push:
         rows = len(seen.x)
@@ -134,11 +136,15 @@ class L0(Penalty):
             return Push(loss=count, jump=torch.ones_like(seen.pre))
         excess = count / rows / self.target - 1
         near, far = excess.clamp(-1, 1), (excess.abs() - 1).clamp_min(0)
-        return Push(loss=rows * self.target * (near.square() + 2 * far), jump=torch.ones_like(seen.pre) * (2 * near))
+        return Push(loss=rows * (near.square() + 2 * far), jump=torch.ones_like(seen.pre) * (2 * near / self.target))
 
     def check(self, nonlinearity: Nonlinearity, *, d_dict: int) -> None:
         super().check(nonlinearity, d_dict=d_dict)
         _only_for(nonlinearity, ("JumpReLU",), "l0", "Use l1 or tanh, or the nonlinearity jumprelu.")
+        if self.target is not None and not 0 < self.target <= d_dict:
+            raise ConfigError(
+                "the target of l0 is out of range.", got=self.target, wanted=f"above 0, at most d_dict ({d_dict})", do="Correct target."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +154,7 @@ class PreAct(Penalty):
     Nearly all features are below their threshold, yet the work is that of the few above: the sum over all rows of pre is W_enc (sum of x) + n b_enc.
     """
 
-    coefficient: float = 3e-6
+    coefficient: float = 1e-7
 
     @property
     def thins(self) -> bool:

@@ -22,6 +22,9 @@ _RIDGE = 0.1
 _BLOCK = 4096
 """Rows of random numbers at a time: torch makes them 16 by 16, so blocks give the numbers that the whole would."""
 
+_BOUND_ROWS = 8192
+"""Rows whose pre-activations say where thresholds start."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SiteStart:
@@ -52,10 +55,10 @@ class Start:
 def start_from(rows: Mapping[Site, Tensor], config: TrainConfig, *, layouts: list[Layout], group: Group = ALONE) -> Start:
     """The start that a sample of rows gives; of the features, those that this process of a group holds.
 
-    The scale makes the root mean square distance from the mean √d, so a scaled input has variance 1 a column on average. (Scaling the raw norm to √d,
-    as Anthropic's April 2024 update does, leaves little variance where the mean is large, as it is in a residual stream.) The encoder's rows are
-    random directions of norm `encoder_norm`. A decoder row is what the best linear map from read to write makes of its encoder's direction, at
-    norm 1: for an SAE, the direction itself.
+    The scale makes the root mean square distance from the mean √d, so a scaled input has variance 1 a column on average. (Scaling the raw norm to
+    √d, as Anthropic's April 2024 update does, leaves little variance where the mean is large, as it is in a residual stream.) The encoder's rows
+    are random directions of norm `encoder_norm`; where thresholds choose, they start where each feature is active in `start_share` of the rows. A
+    decoder row is what the best linear map from read to write makes of its encoder's direction, at norm 1: for an SAE, the direction itself.
     """
     sites = {site: _site_start(rows[site].float()) for site in config.sites}
     generator = torch.Generator().manual_seed(config.seed)
@@ -97,10 +100,18 @@ def _weights(layout: Layout, sample: Mapping[Site, Tensor], *, config: TrainConf
             rows = directions if written is x or torch.equal(written, x) else directions @ _linear_map(x, written)
         weights["W_dec"] = F.normalize(rows, dim=1) / (member.last - member.first if layout.tied else 1) ** 0.5
         weights |= {name: tensor.to(x.device) for name, tensor in rule.tensors(count).items()}
+        read = x - (b_dec if layout.centred else x.mean(0))
+        weights |= rule.open_at(_bounds(read[:_BOUND_ROWS], weights["W_enc"], share=config.start_share)) if rule.may_be_dense else {}
         if config.build.skip:
             weights["W_skip"] = torch.zeros(width, x.shape[1], device=x.device)
         members.append(weights)
     return Parameters(members=members, b_dec=b_dec)
+
+
+def _bounds(x: Float[Tensor, "n d_in"], W_enc: Float[Tensor, "d_dict d_in"], *, share: float) -> Float[Tensor, "d_dict"]:
+    """For each feature what W_enc x is above in `share` of the rows, but in one at least."""
+    kept = max(1, round(share * len(x)))
+    return torch.cat([(x @ block.T).topk(kept, dim=0).values[-1] for block in W_enc.split(_BLOCK)])
 
 
 def _random_rows(n: int, d: int, *, generator: torch.Generator, held: slice) -> Float[Tensor, "held d"]:

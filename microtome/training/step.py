@@ -1,6 +1,6 @@
 """One step of anything that is trained: forward, losses, backward. Written once; what differs comes as a `Plan`.
 
-loss = sum over targets of mean((z_hat - z)^2)  (the mean over prefixes, where there are several)  + penalties / (rows * width)
+loss = sum over targets of mean((z_hat - z)^2)  (the mean over prefixes, where there are several)  + penalties / rows
 """
 
 from collections.abc import Sequence
@@ -41,7 +41,7 @@ def step(batch: Batch, weights: Parameters, *, plan: Plan, encoders: Sequence[En
     penalty = torch.zeros((), device=batch.target.device)
     if plan.rules[0].gate_learns:
         penalty = penalty + learn_gate(forward, batch.target, half=half, weights=weights, plan=plan)
-    penalty = penalty + plan.group.over_features(penalise(forward, half=half, weights=weights, plan=plan, share=share / unit))
+    penalty = penalty + plan.group.over_features(penalise(forward, half=half, weights=weights, plan=plan, share=share / len(batch.target)))
     gradients = through_encoder(forward, half, weights=weights, plan=plan)
     loss = errors[-1].square().sum() / (unit * len(plan.layout.targets))
     return Stepped(gradients=gradients, forward=forward, error=errors[-1], loss=loss, penalty=penalty)

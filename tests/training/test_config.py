@@ -27,6 +27,7 @@ def test_a_config_survives_json() -> None:
             ("encoder_norm", math.inf),
             ("coefficient", math.nan),
             ("bandwidth", 0.0),
+            ("start_l0", 0.0),
         ],
         *[("warmup_share", 1.0), ("decay_share", 1.1), ("encoder_norm", 0.0), ("coefficient", -0.1), ("dead_after_tokens", 0)],
     ],

@@ -31,12 +31,12 @@ CASES: dict[str, dict[str, Any]] = {
     "data topk": {},
     "data batchtopk": {"nonlinearity": BatchTopK(k=3)},
     "data layers": LAYERS,
-    "data jumprelu": {"nonlinearity": JumpReLU(), "losses": (L0(coefficient=1.0),)},
+    "data jumprelu": {"nonlinearity": JumpReLU(), "losses": (L0(coefficient=0.05, target=None),)},
     "features topk": {},
     "features batchtopk": {"nonlinearity": BatchTopK(k=3)},
     "features abstopk": {"nonlinearity": AbsTopK(k=3)},
     "features matryoshka": {"losses": (Matryoshka(prefixes=(20, 60)),)},
-    "features gated": {"nonlinearity": Gated(), "losses": (L1(coefficient=1.0),)},
+    "features gated": {"nonlinearity": Gated(), "losses": (L1(coefficient=0.5),)},
     "features cross-layer": {**LAYERS, "kind": "cross-layer"},
 }
 SHORT = small_config(tokens=20 * 128, lr=None, lr_search=(1e-3, 4e-3), lr_search_tokens=3 * 128, checkpoint_every_tokens=6 * 128)

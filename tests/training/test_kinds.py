@@ -32,9 +32,9 @@ NONLINEARITIES: dict[str, dict[str, object]] = {
     "topk": {"nonlinearity": TopK(k=3)},
     "abstopk": {"nonlinearity": AbsTopK(k=3)},
     "batchtopk": {"nonlinearity": BatchTopK(k=3)},
-    "relu": {"nonlinearity": ReLU(), "losses": (L1(coefficient=1.0),)},
-    "jumprelu": {"nonlinearity": JumpReLU(), "losses": (L0(coefficient=1.0),), "bandwidth": 1.0},
-    "gated": {"nonlinearity": Gated(), "losses": (L1(coefficient=1.0),)},
+    "relu": {"nonlinearity": ReLU(), "losses": (L1(coefficient=0.2),)},
+    "jumprelu": {"nonlinearity": JumpReLU(), "losses": (L0(target=3.0),), "bandwidth": 1.0},
+    "gated": {"nonlinearity": Gated(), "losses": (L1(coefficient=0.5),)},
 }
 
 

@@ -18,7 +18,7 @@ CASES: dict[str, dict[str, object]] = {
     "sae abstopk": {"reads": WRITES[:1], "nonlinearity": AbsTopK(k=3)},
     "sae batchtopk": {"reads": WRITES[:1], "nonlinearity": BatchTopK(k=3)},
     "sae relu": {"reads": WRITES[:1], "nonlinearity": ReLU(), "losses": (L1(coefficient=0.5),)},
-    "sae jumprelu": {"reads": WRITES[:1], "nonlinearity": JumpReLU(), "losses": (L0(coefficient=0.5),)},
+    "sae jumprelu": {"reads": WRITES[:1], "nonlinearity": JumpReLU(), "losses": (L0(target=3.0),)},
     "sae gated": {"reads": WRITES[:1], "nonlinearity": Gated(), "losses": (L1(coefficient=0.5),)},
     "transcoder": {"kind": "transcoder", "reads": READS[:1], "writes": WRITES[:1]},
     "layers": {"kind": "layers", "reads": READS, "writes": WRITES},
@@ -39,17 +39,19 @@ def rows(seed: int, *, n: int = 256) -> dict[Site, torch.Tensor]:
 def learners(config: TrainConfig, *, plant: str) -> list[Learner]:
     layout = layouts(config)
     start = start_from(rows(10_000, n=2000), config, layouts=layout)
-    for parameters in start.weights:
-        for member in parameters.members:
+    configs = [config.of_layer(index) for index in range(len(layout))] if config.kind == "layers" else [config]
+    made = zip(layout, start.weights, configs, strict=True)
+    found = [Learner(start, own, layout=each, weights=weights, peak_lr=4e-3, steps=200, product="float32") for each, weights, own in made]
+    for learner in found:
+        for member in learner.weights.members:
             if plant == "far bias":
                 for name in {"b_enc", "b_mag"} & set(member):
                     member[name][PLANTED] = -10.0
             else:
                 member["W_enc"][PLANTED] *= 1e-3
                 member["b_enc"][PLANTED] = -0.5
-    configs = [config.of_layer(index) for index in range(len(layout))] if config.kind == "layers" else [config]
-    made = zip(layout, start.weights, configs, strict=True)
-    return [Learner(start, own, layout=each, weights=weights, peak_lr=4e-3, steps=200, product="float32") for each, weights, own in made]
+        learner.restore(learner.state())
+    return found
 
 
 def alive_after(case: str, coefficient: float, *, plant: str) -> int:

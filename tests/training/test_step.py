@@ -31,7 +31,7 @@ KINDS: dict[str, dict[str, object]] = {
 THINNED: dict[str, tuple[Nonlinearity, tuple[Loss, ...]]] = {
     "relu, l1": (ReLU(), (L1(coefficient=0.3),)),
     "relu, tanh, preact": (ReLU(), (Tanh(coefficient=0.5, scale=2.0), PreAct(coefficient=0.1))),
-    "jumprelu, l0": (JumpReLU(), (L0(coefficient=0.3),)),
+    "jumprelu, l0": (JumpReLU(), (L0(coefficient=0.3, target=None),)),
     "jumprelu, l0 target far": (JumpReLU(), (L0(coefficient=0.3, target=2.0),)),
     "jumprelu, l0 target near": (JumpReLU(), (L0(coefficient=0.3, target=7.0),)),
     "jumprelu, l1, preact": (JumpReLU(), (L1(coefficient=0.3), PreAct(coefficient=0.1))),
@@ -148,8 +148,8 @@ def dense_loss(batch: Batch, weights: Parameters, config: TrainConfig, plan: Pla
         if isinstance(loss, Penalty):
             for member, place, strength, pre in zip(weights.members, plan.layout.members, strengths, gates, strict=True):
                 copies = place.last - place.first if plan.layout.tied else 1
-                norms = member["W_dec"].norm(dim=1) * copies**0.5
-                total = total + loss.coefficient / unit * PENALTIES[type(loss)](
+                norms = member["W_dec"].norm(dim=1) * copies**0.5 / width**0.5
+                total = total + loss.coefficient / ROWS * PENALTIES[type(loss)](
                     loss, Dense(torch.where(strength < 0, -strength, strength), pre, member, norms, build)
                 )
     assert isinstance(total, torch.Tensor)
@@ -198,7 +198,7 @@ def _l0(loss: Penalty, seen: Dense) -> torch.Tensor:
     if loss.target is None:
         return count
     excess = count / ROWS / loss.target - 1
-    return ROWS * loss.target * torch.where(excess.abs() <= 1, excess.square(), 2 * excess.abs() - 1)
+    return ROWS * torch.where(excess.abs() <= 1, excess.square(), 2 * excess.abs() - 1)
 
 
 def _preact(loss: Penalty, seen: Dense) -> torch.Tensor:
@@ -253,5 +253,5 @@ def test_reconstruction_error_and_penalty_are_reported_apart() -> None:
     pre = batch.inputs[0] @ weights.members[0]["W_enc"].T + weights.members[0]["b_enc"]
     error = pre.relu() @ weights.members[0]["W_dec"] + weights.b_dec - batch.target
     torch.testing.assert_close(found.loss, error.square().mean())
-    l1 = 0.3 * (pre.relu() * weights.members[0]["W_dec"].norm(dim=1)).sum() / error.numel()
+    l1 = 0.3 * (pre.relu() * weights.members[0]["W_dec"].norm(dim=1)).sum() / ROWS / D**0.5
     torch.testing.assert_close(found.penalty, 0.5 * l1)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, final
 
 import torch
 
-from microtome.shapes import Float, Int, Tensor
+from microtome.shapes import Float, Tensor
 from microtome.training.config import Build
 from microtome.training.rules.rule import RULES, Active, Back, Encoder, Gradient, Rule, only, places_above
 from microtome.training.support import Support
@@ -29,7 +29,7 @@ class _Magnitude(NamedTuple):
 
 @final
 class GatedRule(Rule):
-    """`r_mag` and `b_mag` start at 0: magnitude and gate start equal."""
+    """`r_mag` and `b_mag` start at 0: the magnitude starts as W_enc x where the gate is open."""
 
     may_be_dense = True
     shares_features = True
@@ -37,6 +37,9 @@ class GatedRule(Rule):
 
     def tensors(self, d_dict: int) -> dict[str, Tensor]:
         return {"r_mag": torch.zeros(d_dict), "b_mag": torch.zeros(d_dict)}
+
+    def open_at(self, bound: Float[Tensor, "d_dict"]) -> dict[str, Tensor]:
+        return {"b_enc": -bound}
 
     def activate(self, x: Float[Tensor, "n d_in"], encoder: Encoder) -> Active:
         support, gate = places_above(x, encoder, torch.zeros_like(encoder.weights["b_enc"]))
@@ -53,10 +56,6 @@ class GatedRule(Rule):
             bias=into_gate,
             tensors={"r_mag": support.total(into_mag * magnitude.gain * magnitude.projected), "b_mag": support.total(into_mag)},
         )
-
-    def reset(self, weights: Mapping[str, Tensor], dead: Int[Tensor, "m"]) -> None:
-        for name in ("b_enc", "r_mag", "b_mag"):
-            weights[name][dead] = 0.0
 
 
 def _magnitude(support: Support, gate: Tensor, weights: Mapping[str, Tensor]) -> _Magnitude:  # what, where, by what

@@ -17,9 +17,12 @@ from typing import Any, final
 
 import torch
 
-from microtome.shapes import Float, Int, Tensor
+from microtome.shapes import Float, Tensor
 from microtome.training.config import Build
 from microtome.training.rules.rule import RULES, Active, Back, Encoder, Gradient, Rule, only, places_above, whole
+
+LEAST = 1e-3
+"""Of the thresholds at the start: at 0 or below, nothing would reach them."""
 
 
 @final
@@ -29,13 +32,15 @@ class JumpReLURule(Rule):
     may_be_dense = True
     shares_features = True
 
-    def __init__(self, *, threshold: float, bandwidth: float, through_all: bool) -> None:
-        self.threshold = threshold
+    def __init__(self, *, bandwidth: float, through_all: bool) -> None:
         self.bandwidth = bandwidth
         self.through_all = through_all
 
     def tensors(self, d_dict: int) -> dict[str, Tensor]:
-        return {"threshold": torch.full((d_dict,), self.threshold)}
+        return {"threshold": torch.zeros(d_dict)}
+
+    def open_at(self, bound: Float[Tensor, "d_dict"]) -> dict[str, Tensor]:
+        return {"threshold": bound.clamp_min(LEAST)}
 
     def activate(self, x: Float[Tensor, "n d_in"], encoder: Encoder) -> Active:
         threshold = encoder.weights["threshold"]
@@ -54,12 +59,8 @@ class JumpReLURule(Rule):
             product = product + through
         return Back(product=product, tensors={"threshold": active.support.total(through).neg_()})
 
-    def reset(self, weights: Mapping[str, Tensor], dead: Int[Tensor, "m"]) -> None:
-        super().reset(weights, dead)
-        weights["threshold"][dead] = self.threshold
-
 
 @RULES.register("jumprelu")
 def jumprelu(nonlinearity: Any, build: Build) -> Rule:
     """The rule of a `JumpReLU`."""
-    return JumpReLURule(threshold=build.threshold, bandwidth=build.bandwidth, through_all=build.jump_gradient == "all")
+    return JumpReLURule(bandwidth=build.bandwidth, through_all=build.jump_gradient == "all")

@@ -17,6 +17,9 @@ class ReLURule(Rule):
     may_be_dense = True
     shares_features = True
 
+    def open_at(self, bound: Float[Tensor, "d_dict"]) -> dict[str, Tensor]:
+        return {"b_enc": -bound}
+
     def activate(self, x: Float[Tensor, "n d_in"], encoder: Encoder) -> Active:
         support, pre = places_above(x, encoder, torch.zeros_like(encoder.weights["b_enc"]))
         values = pre.relu()

@@ -88,9 +88,14 @@ class Rule(ABC):
     def observe(self, active: Active) -> None:  # noqa: B027  # nothing to learn is the common case
         """Learn from a training batch's activity what `running` holds."""
 
-    def reset(self, weights: Mapping[str, Tensor], dead: Int[Tensor, "m"]) -> None:
-        """Put dead features where revival can reach them: nothing else would ever raise a low bias."""
-        weights["b_enc"][dead] = 0.0
+    def open_at(self, bound: Float[Tensor, "d_dict"]) -> dict[str, Tensor]:
+        """What makes each feature active where W_enc x is above its bound, at the start; nothing where no threshold chooses."""
+        return {}
+
+    def reset(self, weights: Mapping[str, Tensor], dead: Int[Tensor, "m"], *, start: Mapping[str, Tensor]) -> None:
+        """Put dead features where they began: nothing else would ever raise a low bias."""
+        for name in ("b_enc", *self.tensors(0)):
+            weights[name][dead] = start[name][dead]
 
     def running(self) -> dict[str, Tensor]:
         """What it remembers from batch to batch, updated in place; a checkpoint stores it."""
