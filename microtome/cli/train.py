@@ -59,7 +59,7 @@ class Architecture:
     nonlinearity: str | None = None
     """topk:k=32, batchtopk:k=32, abstopk:k=32, relu, jumprelu or gated."""
     losses: Annotated[tuple[str, ...], Parameter(negative=(), consume_multiple=True)] = ()
-    """Beside the squared error: l1:coefficient=0.1, tanh, l0:target=40, preact, matryoshka:prefixes=512/1024 or nested:prefix=512; may be repeated."""
+    """Beside the squared error: l1:coefficient=0.1, tanh, l0:target=40, preact, matryoshka:prefixes=512/1024 or nested:prefix=512."""
     pooling: Literal["token", "turn", "last", "residual"] = "token"
     """What a row is: a token, the mean of a turn, its last token, or a token less the mean of its turn."""
     skip: Annotated[bool, Parameter(negative=())] = False
