@@ -1,13 +1,20 @@
 """dictionary_learning's own trainer on given rows: `dictionary_learning_train.py rows.npy d_dict steps topk|batchtopk`.
 
-Runs in bench/peers/dictionary_learning/.venv.
+Runs in bench/peers/dictionary_learning/.venv. Its imports of packages that the trainers do not use are stubbed.
 """
 
 import sys
 import time
 import warnings
+from importlib.util import find_spec
+from unittest.mock import MagicMock
 
 warnings.filterwarnings("ignore")
+for name in ("nnsight", "datasets", "wandb", "tqdm", "transformers", "transformer_lens", "umap", "plotly", "zstandard", "einops"):
+    if find_spec(name) is None:
+        sys.modules[name] = MagicMock()
+if isinstance(sys.modules.get("tqdm"), MagicMock):
+    sys.modules["tqdm"].tqdm = lambda batches, **_: batches
 
 import torch  # noqa: E402
 from dictionary_learning import training  # noqa: E402
