@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "peers"))
 ROWS = HERE / ".work" / "training-rows.npy"
-SIZES = {4608: 30, 18432: 8}
+SIZES = {4608: 40, 18432: 20}
 """Features: steps."""
 BARS = {
     "topk": {
