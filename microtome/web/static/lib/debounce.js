@@ -1,5 +1,5 @@
 // A field whose text takes effect a moment after the last keystroke.
-import { useEffect, useRef, useState } from "./dom.js";
+import { useEffect, useLayoutEffect, useRef, useState } from "./dom.js";
 
 /** @param {string} value what is in effect @param {(text: string) => void} apply
  * @returns {[string, (text: string) => void]} the text in the field and what to call on input */
@@ -7,7 +7,7 @@ export function useDebounced(value, apply, wait = 180) {
   const [text, setText] = useState(value);
   const timer = useRef(0);
   const sent = useRef(value);
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (value !== sent.current) setText(value);
     sent.current = value;
   }, [value]);

@@ -1,5 +1,5 @@
 // The keyboard: pages say which keys do what; typing into a field is left alone.
-import { useEffect } from "./dom.js";
+import { useLayoutEffect } from "./dom.js";
 
 /** Keys, what they do and the words for the help sheet. */
 export const HELP = [
@@ -18,9 +18,10 @@ export const HELP = [
 /** @param {EventTarget | null} target */
 const isTyping = (target) => target instanceof HTMLElement && (target.matches("input, textarea, select") || target.isContentEditable);
 
-/** @param {Record<string, (event: KeyboardEvent) => void>} keys by `event.key` */
+/** From the moment that the page shows them: what a plain effect does a frame later, a quick finger misses.
+ * @param {Record<string, (event: KeyboardEvent) => void>} keys by `event.key` */
 export function useKeys(keys) {
-  useEffect(() => {
+  useLayoutEffect(() => {
     /** @param {KeyboardEvent} event */
     const press = (event) => {
       if (event.ctrlKey || event.metaKey || event.altKey) return;

@@ -1,6 +1,6 @@
 // What a feature is called, how that name was found and how good it is; a person can give another.
 import { post } from "../lib/api.js";
-import { html, useEffect, useState } from "../lib/dom.js";
+import { html, useLayoutEffect, useState } from "../lib/dom.js";
 import { percent, share } from "../lib/format.js";
 import { at } from "../lib/place.js";
 import { ErrorPanel } from "./states.js";
@@ -10,7 +10,7 @@ export function LabelPanel({ card, onChange }) {
   const [editing, setEditing] = useState(false);
   const [text, setText] = useState("");
   const [error, setError] = useState(/** @type {any} */ (null));
-  useEffect(() => setEditing(false), [card.feature]);
+  useLayoutEffect(() => setEditing(false), [card.feature]);
   const mine = card.label.origin === "user";
   /** @param {string} label */
   const save = (label) =>

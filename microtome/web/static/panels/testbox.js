@@ -4,7 +4,7 @@ import { ReproduceFold } from "./reproduce.js";
 import { ErrorPanel } from "./states.js";
 import { Tokens, tokenTip } from "./tokens.js";
 import { PAUSE, useAnswer } from "../lib/api.js";
-import { html, useEffect, useState } from "../lib/dom.js";
+import { html, useLayoutEffect, useState } from "../lib/dom.js";
 import { num, percent } from "../lib/format.js";
 import { address, at, place, setQuery } from "../lib/place.js";
 
@@ -12,7 +12,7 @@ import { address, at, place, setQuery } from "../lib/place.js";
 export function TestBox({ index, feature }) {
   const asked = place.value.query.get("test") ?? "";
   const [text, setText] = useState(asked);
-  useEffect(() => setText(asked), [asked]);
+  useLayoutEffect(() => setText(asked), [asked]);
   const { value, error, loading, again } = useAnswer(asked ? `/api${at(index)}/f/${feature}/test` : null, { text: asked }, PAUSE);
   const answer = /** @type {(TextTest & { reproduce: any }) | null} */ (asked && value && /** @type {TextTest} */ (value).feature === feature ? value : null);
   const run = () => (text === asked && asked ? again() : setQuery({ test: text }));
