@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, ClassVar, TypeVar
 
 from microtome.config import canonical_json, fingerprint, to_dict
 from microtome.errors import ArtifactConflict, ArtifactDamaged, ArtifactForeign, ArtifactMissing, DiskFull, WorkspaceBusy, nearest
@@ -118,6 +118,37 @@ class Artifact:
         """Check the hash of every file now."""
         for name in self.manifest.files:
             self.file(name)
+
+
+Of = TypeVar("Of", bound="Opened")
+
+
+class Opened:
+    """What a room makes of a finished artifact, opened for reading: the base of `Corpus`, `Shards` and their like."""
+
+    kind: ClassVar[str]
+    """The kind of artifact that it reads."""
+
+    def __init__(self, artifact: Artifact) -> None:
+        self._artifact = artifact
+
+    @classmethod
+    def open(cls: type[Of], path: str | Path) -> Of:
+        """Open the artifact of this kind at `path`; raises `ArtifactMissing`, `ArtifactForeign` or `ArtifactDamaged`."""
+        return cls(Artifact.open(path, cls.kind))
+
+    @property
+    def id(self) -> str:
+        return self._artifact.id
+
+    @property
+    def path(self) -> Path:
+        return self._artifact.path
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What its maker noted when it was finished."""
+        return dict(self._artifact.manifest.summary)
 
 
 class Draft:

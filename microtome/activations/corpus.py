@@ -13,7 +13,6 @@ document's border. Strings are not stored: the tokenizer decodes the ids when th
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Literal, final
 
 import numpy as np
@@ -22,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from safetensors import safe_open
 
-from microtome.artifacts import Artifact
+from microtome.artifacts import Artifact, Opened
 from microtome.config import from_dict
 from microtome.errors import ConfigError, DocumentNotFound, nearest
 
@@ -100,11 +99,13 @@ class Roles:
 
 
 @final
-class Corpus:
+class Corpus(Opened):
     """A finished corpus, memory-mapped. Make one with `build_corpus`, open one with `Corpus.open(path)`."""
 
+    kind = "corpus"
+
     def __init__(self, artifact: Artifact) -> None:
-        self._artifact = artifact
+        super().__init__(artifact)
         self.config: CorpusConfig = from_dict(CorpusConfig, artifact.manifest.config)
         with safe_open(artifact.file("tokens.safetensors"), framework="pt") as arrays:
             self.tokens: npt.NDArray[np.int32] = arrays.get_tensor("tokens").numpy()
@@ -115,24 +116,6 @@ class Corpus:
             """First position of each context, and n_tokens at the end, [n_contexts + 1]."""
             self.flags: npt.NDArray[np.uint8] = arrays.get_tensor("flags").numpy()
             """Bits `SPECIAL`, `TEMPLATE`, `POSITION`, [n_tokens]."""
-
-    @classmethod
-    def open(cls, path: str | Path) -> "Corpus":
-        """Open the corpus artifact at `path`; raises `ArtifactMissing`, `ArtifactForeign` or `ArtifactDamaged`."""
-        return cls(Artifact.open(path, "corpus"))
-
-    @property
-    def id(self) -> str:
-        return self._artifact.id
-
-    @property
-    def path(self) -> Path:
-        return self._artifact.path
-
-    @property
-    def summary(self) -> dict[str, object]:
-        """Documents, tokens, contexts, and how many documents were skipped for which reason."""
-        return dict(self._artifact.manifest.summary)
 
     @property
     def tokenizer_fingerprint(self) -> str:

@@ -10,8 +10,7 @@ no turn's content. A turn or span without a token that counts has no row.
 """
 
 from functools import cached_property
-from pathlib import Path
-from typing import Any, final
+from typing import final
 
 import numpy as np
 import numpy.typing as npt
@@ -22,41 +21,23 @@ from safetensors import safe_open
 
 from microtome.activations.corpus import Corpus, split_code
 from microtome.activations.shards import ShardBlock
+from microtome.activations.stored import StoredSites
 from microtome.artifacts import Artifact
-from microtome.errors import SiteNotFound, nearest
 from microtome.models import Site
 
 
 @final
-class Pooled:
+class Pooled(StoredSites):
     """Finished pooled activations, opened for reading. Make them with `pool`; streams and held-out matrices read them like shards."""
 
+    kind = "pooled"
+    called = "pooled rows"
+
     def __init__(self, artifact: Artifact) -> None:
-        self._artifact = artifact
-        summary = artifact.manifest.summary
-        self._widths: dict[str, int] = dict(summary["widths"])
-        self.sites: tuple[Site, ...] = tuple(map(Site.parse, summary["sites"]))
-        self._ranges: list[tuple[int, int]] = [(int(start), int(end)) for start, end in summary["ranges"]]
-        self.n_rows: int = summary["rows"]
+        super().__init__(artifact)
+        self.sites: tuple[Site, ...] = tuple(map(Site.parse, artifact.manifest.summary["sites"]))
+        self.n_rows: int = artifact.manifest.summary["rows"]
         """Turns or spans with a token that counts."""
-
-    @classmethod
-    def open(cls, path: str | Path) -> "Pooled":
-        """Open the pooled artifact at `path`; raises `ArtifactMissing`, `ArtifactForeign` or `ArtifactDamaged`."""
-        return cls(Artifact.open(path, "pooled"))
-
-    @property
-    def id(self) -> str:
-        return self._artifact.id
-
-    @property
-    def path(self) -> Path:
-        return self._artifact.path
-
-    @property
-    def summary(self) -> dict[str, Any]:
-        """Rows, tokens that count, and how many tokens do not for which reason; see `pool`."""
-        return dict(self._artifact.manifest.summary)
 
     @property
     def over(self) -> str:
@@ -64,41 +45,20 @@ class Pooled:
         return str(self._artifact.manifest.config["over"])
 
     @property
-    def corpus_id(self) -> str:
-        return self._artifact.manifest.inputs["corpus"]
-
-    @property
     def shards_id(self) -> str:
         return self._artifact.manifest.inputs["shards"]
-
-    @property
-    def ranges(self) -> list[tuple[int, int]]:
-        """Half-open ranges of row numbers, one for each shard that they were made from."""
-        return self._ranges
 
     @cached_property
     def table(self) -> pa.Table:  # pyright: ignore[reportUnknownParameterType]  # pyarrow ships no types
         """Where each row comes from: `doc, turn, role, start, end, tokens`."""
         return pq.read_table(self._artifact.file("rows.parquet"))
 
-    def site(self, name: "str | Site") -> Site:
-        """The pooled site of that name; `SiteNotFound` names the nearest."""
-        names = list(self._widths)
-        if str(name) not in names:
-            what = f'the pooled rows {self.path.name} do not hold the site "{name}".'
-            raise SiteNotFound(what, got=name, wanted=", ".join(names), do=nearest(str(name), names))
-        return Site.parse(str(name))
-
-    def width(self, site: "str | Site") -> int:
-        """Length of a site's rows."""
-        return self._widths[str(self.site(site))]
-
     def block(self, shard: int, site: "str | Site") -> ShardBlock:
         """One site's rows of one shard: `start` is a row number, and every row is kept."""
         name = str(self.site(site))
         with safe_open(self._artifact.file(rows_name(shard)), framework="pt") as tensors:
             x = tensors.get_tensor(name)
-        return ShardBlock(start=self._ranges[shard][0], x=x, keep=torch.ones(len(x), dtype=torch.bool))
+        return ShardBlock(start=self.ranges[shard][0], x=x, keep=torch.ones(len(x), dtype=torch.bool))
 
     def docs(self, corpus: Corpus, rows: npt.ArrayLike) -> npt.NDArray[np.int64]:
         """The document of each row number."""

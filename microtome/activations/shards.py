@@ -5,10 +5,8 @@ a tensor of its name `[tokens, d]` in the storage type, and `keep` bool `[tokens
 sink, by the corpus' declared policy) is stored too, so that every position has its row, but is left out of training and statistics.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, final
 
 import numpy as np
@@ -16,8 +14,8 @@ import numpy.typing as npt
 from safetensors import safe_open
 
 from microtome.activations.corpus import Corpus, split_code
+from microtome.activations.stored import StoredSites
 from microtome.artifacts import Artifact
-from microtome.errors import SiteNotFound, nearest
 from microtome.models import Site
 from microtome.shapes import Bool, Float, Tensor
 
@@ -35,46 +33,24 @@ class ShardBlock:
 
 
 @final
-class Shards:
+class Shards(StoredSites):
     """Finished activations, opened for reading. Make them with `harvest` or, from a matrix, with `shards_from_matrix`."""
 
+    kind = "shards"
+    called = "shards"
+
     def __init__(self, artifact: Artifact) -> None:
-        self._artifact = artifact
-        summary: Mapping[str, Any] = artifact.manifest.summary
+        super().__init__(artifact)
         self.sites: tuple[Site, ...] = tuple(Site.parse(name) for name in artifact.manifest.config["sites"])
         """In the order in which the harvest was asked for them."""
-        self._widths: dict[str, int] = dict(summary["widths"])
-        self.ranges: list[tuple[int, int]] = [(int(start), int(end)) for start, end in summary["ranges"]]
-        """Half-open ranges of global token positions, one a shard."""
-        self.n_tokens: int = summary["tokens"]
-        self.n_kept: int = summary["kept"]
+        self.n_tokens: int = artifact.manifest.summary["tokens"]
+        self.n_kept: int = artifact.manifest.summary["kept"]
         """Tokens that training and statistics use."""
-
-    @classmethod
-    def open(cls, path: str | Path) -> "Shards":
-        """Open the shards artifact at `path`; raises `ArtifactMissing`, `ArtifactForeign` or `ArtifactDamaged`."""
-        return cls(Artifact.open(path, "shards"))
-
-    @property
-    def id(self) -> str:
-        return self._artifact.id
-
-    @property
-    def path(self) -> Path:
-        return self._artifact.path
-
-    @property
-    def summary(self) -> dict[str, Any]:
-        return dict(self._artifact.manifest.summary)
 
     @property
     def config(self) -> dict[str, Any]:
         """The `HarvestConfig` it was made with, as JSON-ready values."""
         return dict(self._artifact.manifest.config)
-
-    @property
-    def corpus_id(self) -> str:
-        return self._artifact.manifest.inputs["corpus"]
 
     @property
     def model_fingerprint(self) -> str:
@@ -89,18 +65,6 @@ class Shards:
     def quantised(self) -> str | None:
         """The model's quantisation (`Q4_1`), to be shown beside its figures; None when it has none."""
         return self._artifact.manifest.summary["quantised"]
-
-    def site(self, name: "str | Site") -> Site:
-        """The harvested site of that name; `SiteNotFound` names the nearest."""
-        names = list(self._widths)
-        if str(name) not in names:
-            what = f'the shards {self.path.name} do not hold the site "{name}".'
-            raise SiteNotFound(what, got=name, wanted=", ".join(names), do=nearest(str(name), names))
-        return Site.parse(str(name))
-
-    def width(self, site: "str | Site") -> int:
-        """Length of a site's rows."""
-        return self._widths[str(self.site(site))]
 
     def block(self, shard: int, site: "str | Site") -> ShardBlock:
         """One site's rows of one shard; the file's hash is checked the first time."""
