@@ -8,7 +8,7 @@ and a restored stream recomputes the one filling in which it stood: at most one 
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, final
+from typing import final
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ import torch
 from microtome.activations.corpus import Corpus, split_code
 from microtome.activations.harvest import HarvestConfig, capture_contexts, check_finite, check_model_fits, grouped, shard_ranges
 from microtome.activations.rows import HeldOut, document_rank
-from microtome.activations.shuffle import Filled, Plan, Shuffle, concat_ranges, plan_epoch
+from microtome.activations.shuffle import Filled, Plan, Shuffle, Shuffled, concat_ranges, plan_epoch
 from microtome.activations.stream import check_batch_size
 from microtome.config import to_dict
 from microtome.devices import forward_workers, pick_dtype
@@ -52,7 +52,7 @@ class ForwardConfig:
 
 
 @final
-class ForwardStream:
+class ForwardStream(Shuffled[dict[Site, Tensor]]):
     """An endless iterator of batches `{site: [batch_size, d]}`, the same rows of every site: every kept row of the split `passes` times an epoch.
 
     Kept are the rows that a harvest keeps, with one difference: a token is a sink when its norm at any site exceeds the corpus'
@@ -92,29 +92,8 @@ class ForwardStream:
         made = {"model": model.fingerprint, "corpus": corpus.id, "sites": [str(site) for site in self.sites], "config": to_dict(self.config)}
         self._shuffle = Shuffle(rows, identity={**made, "split": split, "seed": seed, "batch_size": batch_size})
 
-    @property
-    def epoch(self) -> int:
-        """How often every row was served."""
-        return self._shuffle.epoch
-
-    @property
-    def served(self) -> int:
-        """Rows served since the beginning."""
-        return self._shuffle.served
-
-    def __iter__(self) -> Iterator[dict[Site, Tensor]]:
-        return self
-
     def __next__(self) -> dict[Site, Tensor]:
         return dict(zip(self.sites, self._shuffle.take(self.batch_size), strict=True))
-
-    def state(self) -> dict[str, Any]:
-        """Where the stream stands, JSON-ready."""
-        return self._shuffle.state()
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from `state()` of a stream made with the same arguments; another one's raises `ShapeMismatch`."""
-        self._shuffle.restore(state)
 
     def fixed(self, n: int, *, split: str = "dev") -> dict[Site, HeldOut]:
         """At most `n` rows of a split, always the same ones and those that `held_out` gives of shards (but for sinks)."""

@@ -1,7 +1,6 @@
 """Pairs: every token's row beside the mean of its turn, for dictionaries that explain both (nested) or one and what it leaves (decoupled)."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple, final
+from typing import NamedTuple, final
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +11,7 @@ from microtome.activations.pooled import Pooled
 from microtome.activations.pooling import counted_tokens
 from microtome.activations.rows import HeldOut, check_fit, pick_rows, rows_at
 from microtome.activations.shards import Shards
-from microtome.activations.shuffle import Shuffle, concat_ranges
+from microtome.activations.shuffle import Shuffle, Shuffled, concat_ranges
 from microtome.activations.stream import Column, StoredRows, check_batch_size
 from microtome.errors import ShapeMismatch
 from microtome.models import Site
@@ -36,7 +35,7 @@ class HeldOutPairs(NamedTuple):
 
 
 @final
-class TurnPairStream:
+class TurnPairStream(Shuffled[TurnPairs]):
     """An endless iterator of `TurnPairs` of `batch_size` rows: every token that went into a mean, once an epoch, in random order."""
 
     def __init__(
@@ -77,29 +76,8 @@ class TurnPairStream:
         sizes = {"split": split, "seed": seed, "batch_size": batch_size, "buffer_rows": buffer_rows}
         self._shuffle = Shuffle(rows, identity={"shards": shards.id, "turns": turns.id, "site": str(self.site), **sizes})
 
-    @property
-    def epoch(self) -> int:
-        """How often every row was served."""
-        return self._shuffle.epoch
-
-    @property
-    def served(self) -> int:
-        """Rows served since the beginning."""
-        return self._shuffle.served
-
-    def __iter__(self) -> Iterator[TurnPairs]:
-        return self
-
     def __next__(self) -> TurnPairs:
         return TurnPairs(*self._shuffle.take(self.batch_size))
-
-    def state(self) -> dict[str, Any]:
-        """Where the stream stands, JSON-ready."""
-        return self._shuffle.state()
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from `state()` of a stream made with the same arguments; another one's raises `ShapeMismatch`."""
-        self._shuffle.restore(state)
 
     def fixed(self, n: int, *, split: str = "dev") -> HeldOutPairs:
         """At most `n` rows of a split with their means, always the same ones; see `held_out`."""

@@ -5,8 +5,9 @@ number alone, so where a shuffle stands is three numbers, and after a restore th
 content depends on all that was served before, could be resumed only by storing it.)
 """
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol, final, runtime_checkable
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar, final, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,7 @@ import torch
 from microtome.errors import ShapeMismatch
 from microtome.shapes import Int, Tensor
 
+Batch_co = TypeVar("Batch_co", covariant=True)
 _CURSOR = ("served", "epoch", "filling", "begin")
 
 
@@ -102,6 +104,36 @@ class Shuffle:
         self._filling, self._begin = self._filling + 1, 0
         if self._filling == self._filler.fillings(self.epoch):
             self.epoch, self._filling = self.epoch + 1, 0
+
+
+class Shuffled(ABC, Generic[Batch_co]):
+    """An endless iterator of batches out of a shuffle, which a subclass makes and whose columns it turns into batches."""
+
+    _shuffle: Shuffle
+
+    @property
+    def epoch(self) -> int:
+        """How often every row was served."""
+        return self._shuffle.epoch
+
+    @property
+    def served(self) -> int:
+        """Rows served since the beginning."""
+        return self._shuffle.served
+
+    def __iter__(self) -> Iterator[Batch_co]:
+        return self
+
+    @abstractmethod
+    def __next__(self) -> Batch_co: ...
+
+    def state(self) -> dict[str, Any]:
+        """Where the stream stands, JSON-ready."""
+        return self._shuffle.state()
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state()` of a stream made with the same arguments; another one's raises `ShapeMismatch`."""
+        self._shuffle.restore(state)
 
 
 class Plan(NamedTuple):

@@ -5,9 +5,9 @@ fill a preallocated buffer, and the rows of that fill are permuted again before 
 epoch, and neighbours in a batch come from all over the corpus.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar, cast, final, overload
+from typing import TypeVar, cast, final, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,7 @@ import torch
 from microtome.activations.corpus import Corpus
 from microtome.activations.rows import HeldOut, Rows, check_fit, held_out, held_out_sites
 from microtome.activations.shards import ShardBlock
-from microtome.activations.shuffle import Filled, Plan, Shuffle, concat_ranges, plan_epoch
+from microtome.activations.shuffle import Filled, Plan, Shuffle, Shuffled, concat_ranges, plan_epoch
 from microtome.errors import ConfigError, NotEnoughTokens
 from microtome.models import Site
 from microtome.shapes import Tensor
@@ -104,7 +104,7 @@ class StoredRows:
 
 
 @final
-class ActivationStream(Generic[Batch]):
+class ActivationStream(Shuffled[Batch]):
     """An endless iterator of batches: with `site=` matrices `[batch_size, d]`, with `sites=` the same rows of each, `{site: [batch_size, d]}`.
 
     Values have the storage type (bfloat16 unless harvested otherwise). Batches cross the border between epochs, so all have the same size. Each
@@ -176,31 +176,10 @@ class ActivationStream(Generic[Batch]):
         """The first site, which is the only one of a stream of matrices."""
         return self.sites[0]
 
-    @property
-    def epoch(self) -> int:
-        """How often every row was served."""
-        return self._shuffle.epoch
-
-    @property
-    def served(self) -> int:
-        """Rows served since the beginning."""
-        return self._shuffle.served
-
-    def __iter__(self) -> Iterator[Batch]:
-        return self
-
     def __next__(self) -> Batch:
         columns = self._shuffle.take(self.batch_size)
         batch = columns[0] if self._single else dict(zip(self.sites, columns, strict=True))
         return cast(Batch, batch)  # what the overloads of the constructor say
-
-    def state(self) -> dict[str, Any]:
-        """Where the stream stands, JSON-ready."""
-        return self._shuffle.state()
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from `state()` of a stream with the same shards, sites, split, seed and sizes; another one's raises `ShapeMismatch`."""
-        self._shuffle.restore(state)
 
     @overload
     def fixed(self: "ActivationStream[Tensor]", n: int, *, split: str = "dev") -> HeldOut: ...
