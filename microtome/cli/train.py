@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     import microtome.training
 
 
-SETS = ("layers", "cross-layer")
-
-
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
@@ -181,6 +178,7 @@ def _from_shards(
 ) -> None:
     """Train one dictionary on shards of the workspace, or a sweep of them."""
     from microtome.activations import Corpus, Shards
+    from microtome.dictionaries import DictionarySet
     from microtome.models import load
     from microtome.training import ALONE, StoredRows
     from microtome.training import train as run_train
@@ -206,7 +204,9 @@ def _from_shards(
         step.count(config.tokens, "tokens")
     result = {"dictionary": {"path": str(trained.path), "id": trained.id}, "lr": trained.lr, "quality": trained.quality}
     session.result(
-        result, quality_table(trained.quality, source.quantised), f"next: microtome {'show' if config.kind in SETS else 'index'} {out.name}"
+        result,
+        quality_table(trained.quality, source.quantised),
+        f"next: microtome {'show' if isinstance(trained.dictionary, DictionarySet) else 'index'} {out.name}",
     )
 
 

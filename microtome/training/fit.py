@@ -104,16 +104,16 @@ class Fit:
 
     def run(self, *, callbacks: Sequence[Callback] = (), progress: Progress | None = None) -> Made:
         """Search (if asked), train, and return the dictionary. Raises `TrainingDiverged`."""
-        return finished(self.steps(callbacks=callbacks, progress=progress))
+        finished(self.steps(callbacks=callbacks, progress=progress))
+        return dictionary_of(self.learners, self.config)
 
-    def steps(self, *, callbacks: Sequence[Callback] = (), progress: Progress | None = None) -> Generator[None, None, Made]:
-        """`run()` a step at a time, so that several fits can take turns on the same batches; what it returns is the dictionary."""
+    def steps(self, *, callbacks: Sequence[Callback] = (), progress: Progress | None = None) -> Generator[None]:
+        """`run()` a step at a time, so that several fits can take turns on the same batches; then `learners` stand for the dictionary."""
         report = Throttled(progress)
         if self._phase == "search":
             yield from self._advance(callbacks, report, step_name="trying learning rates")
             self._choose()
         yield from self._advance(callbacks, report, step_name="training")
-        return dictionary_of(self._candidates[0].learners, self.config)
 
     @property
     def learners(self) -> list[Learner]:
