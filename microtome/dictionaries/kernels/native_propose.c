@@ -29,6 +29,27 @@ typedef struct {
     float *residual;  /* r_w / sqrt(d) */
 } Table;
 
+typedef struct {
+    float scale, total, lost; /* of a level; sums of squares in levels, of the values and of what rounding took */
+    int finite;
+} Rounded;
+
+/* Values of which the largest has the size `largest`, as whole numbers from -levels to levels, in place. */
+static Rounded round_all(float *values, int64_t d, float largest, int levels)
+{
+    const int some = largest > TINY;
+    const float inverse = some ? levels / largest : 0;
+    Rounded rounded = {some ? largest / levels : 0, 0, 0, 0};
+    for (int64_t i = 0; i < d; i++) {
+        float level = values[i] * inverse, whole = rintf(level);
+        rounded.total += level * level; /* not finite where any value is not */
+        rounded.lost += (level - whole) * (level - whole);
+        values[i] = whole;
+    }
+    rounded.finite = rounded.total <= FLT_MAX;
+    return rounded;
+}
+
 /* Quantise the features of some panels. */
 void microtome_quantise(const Table *t, int64_t first_panel, int64_t last_panel)
 {
@@ -37,7 +58,7 @@ void microtome_quantise(const Table *t, int64_t first_panel, int64_t last_panel)
     int8_t *bytes = calloc(padded, 1);
     const float root = 1 / sqrtf((float)t->d);
     for (int64_t f = first_panel * PANEL; f < last_panel * PANEL; f++) {
-        float largest = 0, total = 0, lost = 0;
+        float largest = 0;
         int32_t sum = 0;
         memset(scaled, 0, sizeof(float) * padded);
         if (f < t->d_dict) {
@@ -48,15 +69,8 @@ void microtome_quantise(const Table *t, int64_t first_panel, int64_t last_panel)
                 largest = size > largest ? size : largest;
             }
         }
-        const int some = largest > TINY;
-        const float inverse = some ? LEVELS_W / largest : 0, scale = some ? largest / LEVELS_W : 0;
-        for (int64_t i = 0; i < t->d; i++) {
-            float level = scaled[i] * inverse, whole = rintf(level);
-            total += level * level; /* not finite where any weight is not */
-            lost += (level - whole) * (level - whole);
-            scaled[i] = whole;
-        }
-        const int ok = total <= FLT_MAX;
+        const Rounded rounded = round_all(scaled, t->d, largest, LEVELS_W);
+        const int ok = rounded.finite;
         for (int64_t i = 0; i < t->d; i++) {
             bytes[i] = ok ? (int8_t)scaled[i] : 0;
             sum += bytes[i];
@@ -65,9 +79,9 @@ void microtome_quantise(const Table *t, int64_t first_panel, int64_t last_panel)
         for (int64_t g = 0; g < t->groups; g++)
             memcpy(out + g * PANEL * 4, bytes + 4 * g, 4);
         t->start[f] = -OFFSET * sum;
-        t->scale[f] = ok ? scale : 0;
-        t->norm[f] = ok ? sqrtf(total) * scale * root : 0;
-        t->residual[f] = ok ? sqrtf(lost) * scale * root : 0;
+        t->scale[f] = ok ? rounded.scale : 0;
+        t->norm[f] = ok ? sqrtf(rounded.total) * rounded.scale * root : 0;
+        t->residual[f] = ok ? sqrtf(rounded.lost) * rounded.scale * root : 0;
         t->lift[f] = f >= t->d_dict ? -FLT_MAX : ok ? 0 : FLT_MAX;
     }
     free(scaled);
@@ -84,26 +98,19 @@ typedef struct {
 /* Quantise a row into its lane of a tile: [group][TILE][4]. */
 static void quantise_row(const Table *t, const float *x, float sigmas, Row *row, uint8_t *out, float *scaled)
 {
-    float largest = 0, total = 0, lost = 0;
+    float largest = 0;
     for (int64_t i = 0; i < t->d; i++) {
         scaled[i] = x[i] / t->balance[i];
         float size = fabsf(scaled[i]);
         largest = size > largest ? size : largest;
     }
-    const int some = largest > TINY;
-    const float inverse = some ? LEVELS_X / largest : 0, scale = some ? largest / LEVELS_X : 0;
-    for (int64_t i = 0; i < t->d; i++) {
-        float level = scaled[i] * inverse, whole = rintf(level);
-        total += level * level; /* not finite where any entry is not */
-        lost += (level - whole) * (level - whole);
-        scaled[i] = whole;
-    }
-    const int ok = row->finite = total <= FLT_MAX;
+    const Rounded rounded = round_all(scaled, t->d, largest, LEVELS_X);
+    const int ok = row->finite = rounded.finite;
     for (int64_t i = 0; i < 4 * t->groups; i++)
         out[(i / 4) * TILE * 4 + i % 4] = (uint8_t)(OFFSET + (ok && i < t->d ? (int)scaled[i] : 0));
-    row->scale = ok ? scale : 0;
-    row->norm = ok ? sigmas * scale * sqrtf(total) : 0;
-    row->residual = ok ? sigmas * scale * sqrtf(lost) : 0;
+    row->scale = ok ? rounded.scale : 0;
+    row->norm = ok ? sigmas * rounded.scale * sqrtf(rounded.total) : 0;
+    row->residual = ok ? sigmas * rounded.scale * sqrtf(rounded.lost) : 0;
 }
 
 /* TILE rows times PANEL features. The weights of WIDEN groups stay in eight registers while the rows pass by. */
