@@ -12,7 +12,7 @@ from microtome.activations import packaged as packaged
 from microtome.activations.build import build_corpus
 from microtome.activations.corpus import POSITION, ROLE_NAMES, SPECIAL, SPLITS, TEMPLATE, Corpus, CorpusConfig, Roles, Span
 from microtome.activations.forward_stream import ForwardConfig, ForwardStream
-from microtome.activations.harvest import HarvestConfig, context_batches, harvest
+from microtome.activations.harvest import HarvestConfig, capture_contexts, check_model_fits, context_batches, harvest, shard_ranges, sinks
 from microtome.activations.matrix import FromMatrix, shards_from_matrix
 from microtome.activations.pairs import HeldOutPairs, TurnPairs, TurnPairStream
 from microtome.activations.pooled import Pooled
@@ -41,6 +41,10 @@ __all__ = [
     "HarvestConfig",
     "harvest",
     "context_batches",
+    "capture_contexts",
+    "check_model_fits",
+    "shard_ranges",
+    "sinks",
     "Shards",
     "ShardBlock",
     "FromMatrix",

@@ -133,7 +133,7 @@ def _shard(model: Model, corpus: Corpus, *, config: HarvestConfig, span: tuple[i
         check_finite(model, stored[site], norms[site], site=site, corpus=corpus, config=config, start=start)
     keep = torch.from_numpy(corpus.keep[start:end].copy())
     for site in config.sites:
-        keep &= ~_sinks(norms[site], keep, corpus.config.sink_norm_ratio)
+        keep &= ~sinks(norms[site], keep, corpus.config.sink_norm_ratio)
     return {**{str(site): x for site, x in stored.items()}, "keep": keep}
 
 
@@ -151,7 +151,7 @@ def capture_contexts(
     return {site: x.cpu() for site, x in captured.items()}
 
 
-def _sinks(norms: Tensor, counted: Tensor, ratio: float | None) -> Tensor:
+def sinks(norms: Tensor, counted: Tensor, ratio: float | None) -> Tensor:
     """True where a norm exceeds `ratio` × the median norm of the shard's counted tokens."""
     if ratio is None or not bool(counted.any()):
         return torch.zeros_like(counted)

@@ -14,7 +14,7 @@ as residual = sum of parts holds in it. To be sure of one, run `selfcheck(model)
 
 from microtome.models.chat import Rendered, TurnSpan, render
 from microtome.models.load import load
-from microtome.models.model import Model
+from microtome.models.model import Model, ReadNorm
 from microtome.models.reference import ModelRef, parse_ref
 from microtome.models.selfcheck import CheckReport, CheckRow, selfcheck
 from microtome.models.sites import KINDS, Site
@@ -25,6 +25,7 @@ from microtome.models.tokens import Tokenizer
 __all__ = [
     "load",
     "Model",
+    "ReadNorm",
     "ModelRef",
     "parse_ref",
     "Site",

@@ -43,6 +43,8 @@ class SiteMap:
     is_parallel: bool
     """Attention and MLP both read the block's input (GPT-NeoX), so nothing reads a `resid_mid`."""
     final_norm: nn.Module
+    norms: Mapping[Site, nn.Module]
+    """The norm whose output is read at a site; a site that is read without one is not in it."""
 
 
 class Write(NamedTuple):
@@ -118,11 +120,17 @@ def discover(hf: PreTrainedModel) -> SiteMap:
     if final_norm is None:
         raise _unsupported(family, "no norm reads the last block's output", wanted="a final norm")
     places = {Site("embed"): Place(embed, "out"), Site("final_norm"): Place(final_norm, "out")}
+    norms = {Site("final_norm"): final_norm}
     parallel = [_add_block(places, trace, blocks, layer=layer, hf=hf) for layer in range(len(blocks))]
+    for site, place in places.items():
+        norm = trace.norm_feeding(trace.ins[place.module]) if site.kind in ("attn_in", "mlp_in") else None
+        if norm is not None:
+            norms[site] = norm
     if not any(parallel):
         places |= {Site("resid_mid", layer): places[Site("attn_out", layer)] for layer in range(len(blocks))}
     widths = {site: _width(trace, place) for site, place in places.items()}
-    return SiteMap(places=dict(sorted(places.items())), widths=widths, n_layers=len(blocks), is_parallel=any(parallel), final_norm=final_norm)
+    ordered = dict(sorted(places.items()))
+    return SiteMap(places=ordered, widths=widths, n_layers=len(blocks), is_parallel=any(parallel), final_norm=final_norm, norms=norms)
 
 
 def _blocks(hf: PreTrainedModel, family: str) -> Sequence[nn.Module]:

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -20,6 +21,30 @@ from microtome.shapes import Bool, Float, Int, Tensor
 
 _SAMPLES = 512
 """Values of each weight that go into the fingerprint, evenly spaced."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadNorm:
+    """The norm between the residual stream and a site that is read after it: x = gain · (C r) · scale + bias, with C = 1 − mean if it centres.
+
+    The scale is the only part that depends on the token: 1 / root mean square of C r, up to the norm's epsilon.
+    """
+
+    stream: Site
+    """Where r is."""
+    gain: Float[Tensor, "d_model"]
+    bias: Float[Tensor, "d_model"]
+    centres: bool
+    """A LayerNorm does, an RMSNorm does not."""
+
+    def fold(self, vectors: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows d_model"]:
+        """What a vector added to the residual stream adds at the site, up to the scale: gain · C v."""
+        return self.gain * (vectors - vectors.mean(-1, keepdim=True) if self.centres else vectors)
+
+    def scale(self, stream: Float[Tensor, "*rows d_model"], read: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows"]:
+        """The scale of each token, from both sides of the norm: the s for which `read` − bias = s · gain · C r (least squares): no epsilon is guessed."""
+        folded = self.fold(stream.float())
+        return (folded * (read.float() - self.bias)).sum(-1) / folded.square().sum(-1).clamp_min(1e-30)
 
 
 class Model:
@@ -172,14 +197,7 @@ class Model:
         self, tokens: Int[Tensor, "batch pos"], *, mask: Bool[Tensor, "batch pos"] | None = None, edit: Mapping[Site, Edit] | None = None
     ) -> Float[Tensor, "batch pos-1"]:
         """Cross-entropy of each next token, in nats: entry [b, i] is −log p(tokens[b, i+1] | tokens[b, :i+1]); 0 where either is padding."""
-        logits = self.logits(tokens, mask=mask, edit=edit)
-        targets = tokens.to(logits.device)[:, 1:]
-        rows = [nn.functional.cross_entropy(row[:-1].float(), target, reduction="none") for row, target in zip(logits, targets, strict=True)]
-        losses = torch.stack(rows)
-        if mask is not None:
-            here = mask.to(logits.device)
-            losses = losses.masked_fill(~(here[:, 1:] & here[:, :-1]), 0.0)
-        return losses
+        return next_token_losses(self.logits(tokens, mask=mask, edit=edit), tokens, mask=mask)
 
     @torch.no_grad()
     def unembed(self) -> Float[Tensor, "vocab d_model"]:
@@ -190,9 +208,28 @@ class Model:
         head = self.hf.get_output_embeddings()
         if head is None:
             raise ModelUnsupported(f"{self.ref} has no unembedding.", got=self.family, wanted="a language model head", do="Use a causal LM.")
-        gain, centres = self._final_gain()
-        rows = head.weight.detach() * gain.to(head.weight)
-        return rows - rows.mean(-1, keepdim=True) if centres else rows
+        norm = self.norm(Site("final_norm"))
+        assert norm is not None
+        rows = head.weight.detach() * norm.gain.to(head.weight)
+        return rows - rows.mean(-1, keepdim=True) if norm.centres else rows
+
+    @torch.no_grad()
+    def norm(self, site: Site) -> ReadNorm | None:
+        """The norm after which `site` (`attn_in`, `mlp_in`, `final_norm`) is read; None where the stream itself is read. On the model's device.
+
+        Found by calling it: no weight names, no "1 + w" special cases. A row of alternating ±1 has mean 0 and root mean square 1, so that the norm
+        returns gain · ±1 + bias.
+        """
+        module = self._map.norms.get(self.site(site))
+        if module is None:
+            return None
+        signs = torch.ones(self.d_model, dtype=self.dtype, device=self.device)
+        signs[1::2] = -1
+        zeros, ones = torch.zeros_like(signs), torch.ones_like(signs)
+        bias = module(zeros[None, None])[0, 0]
+        gain = (module(signs[None, None])[0, 0] - bias) * signs
+        centres = torch.equal(module(ones[None, None])[0, 0], bias)
+        return ReadNorm(stream=self._stream_before(site), gain=gain.float(), bias=bias.float(), centres=centres)
 
     def vocabulary_mask(self) -> Bool[Tensor, "vocab"]:
         """True for ids that text can contain; False for control tokens, reserved places and rows beyond the tokenizer."""
@@ -201,17 +238,11 @@ class Model:
         mask[[token for token in self.tokenizer.text_ids if token < n_vocab]] = True
         return mask
 
-    def _final_gain(self) -> tuple[Float[Tensor, "d_model"], bool]:
-        """The final norm's gain, and whether it centres, found by calling it: no weight names, no "1 + w" special cases.
-
-        A row of alternating ±1 has mean 0 and root mean square 1, so the norm returns gain · ±1 + bias.
-        """
-        norm = self._map.final_norm
-        signs = torch.ones(self.d_model, dtype=self.dtype, device=self.device)
-        signs[1::2] = -1
-        zeros, ones = torch.zeros_like(signs), torch.ones_like(signs)
-        bias = norm(zeros[None, None])[0, 0]
-        return (norm(signs[None, None])[0, 0] - bias) * signs, torch.equal(norm(ones[None, None])[0, 0], bias)
+    def _stream_before(self, site: Site) -> Site:
+        """Where the residual stream is that the norm before `site` reads."""
+        if site.kind == "final_norm":
+            return Site("resid_post", self.n_layers - 1)
+        return Site("resid_mid" if site.kind == "mlp_in" and not self.is_parallel else "resid_pre", site.layer)
 
     def _inputs(self, tokens: Int[Tensor, "batch pos"], mask: Bool[Tensor, "batch pos"] | None) -> dict[str, Tensor]:
         self._check_tokens(tokens)
@@ -236,6 +267,19 @@ class Model:
             raise TokenOutOfRange(
                 f"a token id is outside of {self.ref}'s vocabulary.", got=low if low < 0 else high, wanted=f"0 to {self.n_vocab - 1}", do=do
             )
+
+
+def next_token_losses(
+    logits: Float[Tensor, "batch pos vocab"], tokens: Int[Tensor, "batch pos"], *, mask: Bool[Tensor, "batch pos"] | None
+) -> Float[Tensor, "batch pos-1"]:
+    """`Model.loss` of logits."""
+    targets = tokens.to(logits.device)[:, 1:]
+    rows = [nn.functional.cross_entropy(row[:-1].float(), target, reduction="none") for row, target in zip(logits, targets, strict=True)]
+    losses = torch.stack(rows)
+    if mask is not None:
+        here = mask.to(logits.device)
+        losses = losses.masked_fill(~(here[:, 1:] & here[:, :-1]), 0.0)
+    return losses
 
 
 def _plain(value: Any) -> Any:

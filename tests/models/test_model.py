@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from microtome.errors import TokenOutOfRange
-from microtome.models import Model, Site, tiny
+from microtome.models import TINY_FAMILIES, Model, Site, tiny
 
 
 def padded(row: torch.Tensor, n: int, *, side: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -118,3 +118,24 @@ def test_the_fingerprint_names_weights_dtype_and_tokenizer(model: Model):
     assert tiny(model.family.removesuffix("_text")).fingerprint == model.fingerprint
     assert tiny(model.family.removesuffix("_text"), seed=1).fingerprint != model.fingerprint
     assert tiny(model.family.removesuffix("_text"), dtype=torch.bfloat16).fingerprint != model.fingerprint
+
+
+@pytest.mark.parametrize("family", TINY_FAMILIES)
+@pytest.mark.parametrize("kind", ["attn_in", "mlp_in", "final_norm"])
+def test_what_a_norm_does_to_the_stream_is_told_exactly(family: str, kind: str) -> None:
+    """gain · C r · scale + bias is what is read, and the scale is that of the token alone; a site without a norm is the stream itself."""
+    model = tiny(family)
+    site = Site(kind, None if kind == "final_norm" else 1)
+    tokens = torch.tensor([[5, 9, 2, 30, 7, 11]])
+    norm = model.norm(site)
+    if norm is None:
+        assert family == "olmo2", "the one family here whose norms come after attention and MLP"
+        stream = Site("resid_pre" if kind == "attn_in" else "resid_mid", 1)
+        seen = model.capture(tokens, [stream, site])
+        assert torch.equal(seen[stream], seen[site])
+        return
+    seen = model.capture(tokens, [norm.stream, site])
+    scale = norm.scale(seen[norm.stream], seen[site])
+    torch.testing.assert_close(scale[..., None] * norm.fold(seen[norm.stream]) + norm.bias, seen[site], rtol=1e-4, atol=1e-5)
+    centred = seen[norm.stream] - (seen[norm.stream].mean(-1, keepdim=True) if norm.centres else 0)
+    torch.testing.assert_close(scale, 1 / centred.square().mean(-1).sqrt(), rtol=1e-2, atol=0)
