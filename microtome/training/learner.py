@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from microtome.dictionaries.kernels import Product, Proposer
+from microtome.dictionaries.kernels import AdamStep, Moments, Product, Proposer, adam
 from microtome.models import Site
 from microtome.shapes import Bool, Tensor
 from microtome.training.config import TrainConfig
@@ -93,10 +93,12 @@ class Learner:
         self.group = group
         self.plan = plan_of(config, layout, group=group)
         self._begun = weights.members
-        self._parameters = {name: torch.nn.Parameter(weight.clone(), requires_grad=False) for name, weight in weights.named().items()}
-        self.weights = weights.like({name: parameter.data for name, parameter in self._parameters.items()})
-        self._adam = torch.optim.Adam(list(self._parameters.values()), lr=peak_lr, fused=True)
-        self._moments = _begin(self._adam, self._parameters)
+        self._parameters = {name: weight.clone() for name, weight in weights.named().items()}
+        self.weights = weights.like(self._parameters)
+        self._moments = {name: Moments.of(weight) for name, weight in self._parameters.items()}
+        self._taken = torch.zeros((), dtype=torch.int64)
+        """Steps of Adam: those of fine-tuning too."""
+        self._multiples = {f"{number}.{name}": multiple for number, rates in enumerate(self._rates()) for name, multiple in rates.items()}
         self.proposers = [Proposer(member["W_enc"], product) for member in self.weights.members]
         device = weights.b_dec.device
         self._idle = torch.zeros(len(layout.members), len(self.weights.members[0]["b_enc"]), dtype=torch.int64, device=device)
@@ -163,33 +165,31 @@ class Learner:
 
     def update(self, gradients: Parameters, rate: float) -> None:
         """Adam. Where decoder rows are held at norm 1, the part of their gradient along them, which would only change the norm, is removed."""
-        for number, (gradient, member) in enumerate(zip(gradients.members, self.weights.members, strict=True)):
-            if self._holds_norms:
-                W_dec, along = member["W_dec"], gradient["W_dec"]
-                along.addcmul_(torch.linalg.vecdot(along, W_dec).mul_(self.plan.copies(number)).unsqueeze(1), W_dec, value=-1)
+        self._taken += 1
+        held = {f"{number}.W_dec": self.plan.copies(number) for number in range(len(self.weights.members)) if self._holds_norms}
         for name, gradient in gradients.named().items():
-            frozen = self.config.build.frozen_decoder and name.endswith("W_dec")
-            self._parameters[name].grad = None if frozen else gradient
-        for group in self._adam.param_groups:
-            group["lr"] = rate
-        self._adam.step()
-        for number, member in enumerate(self.weights.members):
-            if self._holds_norms:
-                member["W_dec"].div_(self.plan.norms(member["W_dec"], number).unsqueeze(1))
+            if self.config.build.frozen_decoder and name.endswith("W_dec"):
+                continue
+            now = AdamStep(rate=rate * self._multiples.get(name, 1.0), taken=int(self._taken), copies=held.get(name, 0))
+            adam(self._parameters[name], gradient, moments=self._moments[name], step=now)
         self._refresh()
 
     @property
     def _holds_norms(self) -> bool:
         return self.config.build.decoder_norm == "unit" and not self.config.build.frozen_decoder
 
+    def _rates(self) -> list[Mapping[str, float]]:
+        """By which multiples of the rate each member's own tensors learn."""
+        return [rule.rates(member["W_enc"].shape[1]) for rule, member in zip(self.plan.rules, self.weights.members, strict=True)]
+
     def _refresh(self) -> None:
         for proposer, member in zip(self.proposers, self.weights.members, strict=True):
             proposer.refresh(member["W_enc"])
 
     def _tensors(self) -> dict[str, Tensor]:
-        named: dict[str, Tensor] = {"idle": self._idle, "l0": self._l0, **{name: parameter.data for name, parameter in self._parameters.items()}}
+        named: dict[str, Tensor] = {"idle": self._idle, "l0": self._l0, "taken": self._taken, **self._parameters}
         for name, moments in self._moments.items():
-            named |= {f"{name}.{part}": tensor for part, tensor in moments.items()}
+            named |= {f"{name}.{part}": tensor for part, tensor in moments._asdict().items()}
         for number, rule in enumerate(self.plan.rules):
             named |= {f"{number}.{part}": tensor for part, tensor in rule.running().items()}
         return named
@@ -236,14 +236,6 @@ class Learner:
             gradient["W_dec"].index_add_(0, which, made.W_dec, alpha=coefficient * share)
             total += float(made.loss) * share
         return total / len(self.weights.members)
-
-
-def _begin(adam: torch.optim.Adam, parameters: Mapping[str, torch.nn.Parameter]) -> dict[str, dict[str, Tensor]]:
-    """Adam's moments, made now instead of at the first step so that they can be stored and restored."""
-    for parameter in parameters.values():
-        zero = {"exp_avg": torch.zeros_like(parameter), "exp_avg_sq": torch.zeros_like(parameter)}
-        adam.state[parameter] = {"step": torch.zeros((), dtype=torch.float32, device=parameter.device), **zero}
-    return {name: adam.state[parameter] for name, parameter in parameters.items()}
 
 
 def is_finite(outcome: Outcome) -> bool:

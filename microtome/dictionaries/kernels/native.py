@@ -23,7 +23,7 @@ import torch
 from microtome.devices import cache_dir
 from microtome.shapes import Tensor
 
-_SOURCES = ("native.h", "native_propose.c", "native_sums.c")
+_SOURCES = ("native.h", "native_propose.c", "native_sums.c", "native_update.c")
 _FLAGS = ("-O3", "-march=native", "-shared", "-fPIC")
 _NEEDED = {"avx2", "fma"}
 _I, _P, _F = ctypes.c_int64, ctypes.c_void_p, ctypes.c_float
@@ -36,6 +36,7 @@ _ARGUMENTS: dict[str, tuple[type, ...]] = {
     "row_dots": (_P, _P, _P, _P, _I, _I, _P, _I, _I),
     "by_feature": (_P, _P, _I, _I, _P, _P, _P),
     "feature_sums": (_P, _P, _P, _P, _P, _I, _P, _I, _I),
+    "adam": (_P, _P, _P, _P, _P, _I, _I, _I),
 }
 _FAILURES = {"top_k": MemoryError, "above": MemoryError, "decode": IndexError, "row_dots": IndexError, "by_feature": IndexError}
 """What a negative result means (no memory, or a pair whose feature is not there); the other functions return nothing."""

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from microtome.dictionaries.kernels import native, torch_ops
 from microtome.dictionaries.kernels.pairs import Chosen, Pairs
 from microtome.dictionaries.kernels.proposer import Proposer
+from microtome.dictionaries.kernels.update import AdamStep, Moments
 from microtome.shapes import Float, Tensor
 
 _BLOCK = 48
@@ -20,6 +21,10 @@ _SURE_SIGMAS = 6.0
 
 class _Found(ctypes.Structure):
     _fields_ = (("count", ctypes.c_int64), ("capacity", ctypes.c_int64), ("feature", ctypes.c_void_p), ("pre", ctypes.c_void_p))
+
+
+class _Adam(ctypes.Structure):
+    _fields_ = tuple((name, ctypes.c_float) for name in ("rate", "root", "beta1", "beta2", "eps", "copies"))
 
 
 def top_k_pairs(
@@ -121,3 +126,24 @@ def feature_sums(pairs: Pairs, weight: Float[Tensor, "nnz"], rows: Float[Tensor,
 
     native.spread(part, pairs.d_dict, grain=16)
     return out
+
+
+def adam(weight: Tensor, gradient: Tensor, *, moments: Moments, step: AdamStep) -> None:
+    """See `ops.adam`."""
+    if not (weight.is_contiguous() and moments.exp_avg.is_contiguous() and moments.exp_avg_sq.is_contiguous()):
+        torch_ops.adam(weight, gradient, moments=moments, step=step)
+        return
+    gradient, rows = gradient.contiguous(), len(weight) if weight.ndim == 2 else 1
+    numbers = _Adam(
+        rate=step.rate / (1 - step.beta1**step.taken),
+        root=(1 - step.beta2**step.taken) ** -0.5,
+        beta1=step.beta1,
+        beta2=step.beta2,
+        eps=step.eps,
+        copies=step.copies,
+    )
+
+    def part(first: int, last: int) -> None:
+        native.call("adam", ctypes.byref(numbers), weight, gradient, *moments, weight.numel() // max(rows, 1), first, last)
+
+    native.spread(part, rows, grain=16)

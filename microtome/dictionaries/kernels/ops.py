@@ -12,6 +12,7 @@ from microtome.dictionaries.kernels import native, native_ops, torch_ops
 from microtome.dictionaries.kernels.backend import Backend
 from microtome.dictionaries.kernels.pairs import BatchChosen, Chosen, Pairs
 from microtome.dictionaries.kernels.proposer import Proposer
+from microtome.dictionaries.kernels.update import AdamStep, Moments
 from microtome.errors import ShapeMismatch
 from microtome.shapes import Float, Tensor
 
@@ -95,6 +96,14 @@ def feature_sums(pairs: Pairs, weight: Float[Tensor, "nnz"], rows: Float[Tensor,
     """For every feature, the sum over its pairs of weight times the row: the gradient of `decode` for the table; zero for a feature without pairs."""
     _meet(pairs, len(weight), n_rows=len(rows))
     return _backend(weight, rows).feature_sums(pairs, weight, rows)
+
+
+def adam(weight: Tensor, gradient: Tensor, *, moments: Moments, step: AdamStep) -> None:
+    """One step of Adam in place, on `weight` and `moments`; the gradient may be overwritten. See the head of `update`."""
+    if not weight.shape == gradient.shape == moments.exp_avg.shape == moments.exp_avg_sq.shape:
+        got = f"weights {tuple(weight.shape)}, gradient {tuple(gradient.shape)}, moments {tuple(moments.exp_avg.shape)}"
+        raise ShapeMismatch("the gradient is not that of the weights.", got=got, wanted="one shape", do=_DO)
+    _backend(weight, gradient, *moments).adam(weight, gradient, moments=moments, step=step)
 
 
 def _fit(centred: Tensor, W_enc: Tensor, *, b_enc: Tensor, proposer: Proposer) -> None:

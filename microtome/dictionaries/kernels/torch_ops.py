@@ -9,10 +9,12 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from torch.optim.adam import adam as fused
 
 from microtome.dictionaries.kernels.pairs import Chosen, Pairs
 from microtome.dictionaries.kernels.proposer import Proposer
 from microtome.dictionaries.kernels.topk import top_k
+from microtome.dictionaries.kernels.update import AdamStep, Moments
 from microtome.shapes import Float, Tensor
 
 _BLOCK_BYTES = 1 << 22
@@ -110,3 +112,16 @@ def feature_sums(pairs: Pairs, weight: Float[Tensor, "nnz"], rows: Float[Tensor,
     """See `ops.feature_sums`."""
     order, row, offsets = pairs.by_feature
     return F.embedding_bag(row, rows, offsets, per_sample_weights=weight[order], mode="sum", include_last_offset=True)
+
+
+def adam(weight: Tensor, gradient: Tensor, *, moments: Moments, step: AdamStep) -> None:
+    """See `ops.adam`."""
+    if step.copies:
+        gradient.addcmul_(torch.linalg.vecdot(gradient, weight).mul_(step.copies).unsqueeze(1), weight, value=-1)
+    before = torch.tensor(float(step.taken - 1), device=weight.device)
+    fused(
+        [weight], [gradient], [moments.exp_avg], [moments.exp_avg_sq], [], [before], fused=True, amsgrad=False, maximize=False,
+        beta1=step.beta1, beta2=step.beta2, lr=step.rate, weight_decay=0.0, eps=step.eps,
+    )  # fmt: skip
+    if step.copies:
+        weight.div_(torch.linalg.vector_norm(weight, dim=1, keepdim=True).mul_(step.copies**0.5))
