@@ -4,6 +4,7 @@ First the decoder's half gives each member's `Into`, the gradient for its entrie
 takes it from there. Both halves equal dense autograd (tests/training/test_step.py).
 """
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -38,8 +39,11 @@ class Halfway:
     gradients: Parameters
 
 
-def through_decoder(forward: Forward, slopes: Sequence[Tensor], *, weights: Parameters, plan: Plan) -> Halfway:
-    """From each prefix's slope [n, d_targets] to decoders, skips, b_dec and entries. A prefix's places are in it and in all longer ones."""
+def through_decoder(forward: Forward, slopes: Sequence[Tensor], *, weights: Parameters, plan: Plan, scale: float = 1.0) -> Halfway:
+    """From each prefix's slope [n, d_targets] to decoders, skips, b_dec and entries. A prefix's places are in it and in all longer ones.
+
+    All slopes are to be multiplied by `scale`; that is done where there are few numbers.
+    """
     arriving = list(slopes)
     for shorter in range(len(arriving) - 2, -1, -1):
         arriving[shorter] = arriving[shorter] + arriving[shorter + 1]
@@ -47,18 +51,19 @@ def through_decoder(forward: Forward, slopes: Sequence[Tensor], *, weights: Para
     members: list[Tensors] = []
     for number, (member, active) in enumerate(zip(weights.members, forward.active, strict=True)):
         into = Into(values=torch.zeros_like(active.values))
-        W_dec = torch.zeros_like(member["W_dec"])
+        scaled, sums = active.values * scale, list[Tensor]()
         for (low, high), slope in zip(pairwise((0, *plan.prefixes)), arriving, strict=True):
             rows, part = plan.written(slope, number), active.support.part(low, high)
             into.values[part.place] = part.support.dots(rows, member["W_dec"])
             if not plan.frozen_decoder:
-                W_dec += part.support.sums(active.values[part.place], rows)
-        gradients = {"W_dec": W_dec}
+                sums.append(part.support.sums(scaled[part.place], rows))
+        into.values.mul_(scale)
+        gradients = {"W_dec": functools.reduce(Tensor.add_, sums) if sums else torch.zeros_like(member["W_dec"])}
         if "W_skip" in member:
-            gradients["W_skip"] = plan.own(arriving[0], number).T @ forward.x[number]
+            gradients["W_skip"] = (plan.own(arriving[0], number).T @ forward.x[number]).mul_(scale)
         intos.append(into)
         members.append(gradients)
-    return Halfway(into=intos, gradients=Parameters(members=members, b_dec=arriving[0].sum(0)))
+    return Halfway(into=intos, gradients=Parameters(members=members, b_dec=arriving[0].sum(0).mul_(scale)))
 
 
 def through_encoder(forward: Forward, half: Halfway, *, weights: Parameters, plan: Plan) -> Parameters:
@@ -101,9 +106,8 @@ def learn_gate(forward: Forward, target: Float[Tensor, "n d_targets"], *, half: 
         if "W_skip" in member:
             plan.own(error, number).add_(forward.x[number] @ member["W_skip"].T)
     unit = len(target) * plan.width(target)
-    slope = error * (2 / unit)
     for number, (member, active, into) in enumerate(zip(weights.members, forward.active, half.into, strict=True)):
-        dots = active.support.dots(plan.written(slope, number), member["W_dec"])
+        dots = active.support.dots(plan.written(error, number), member["W_dec"]).mul_(2 / unit)
         into.strength = dots if into.strength is None else into.strength + dots
     return error.square().sum() / unit
 

@@ -36,12 +36,11 @@ def step(batch: Batch, weights: Parameters, *, plan: Plan, encoders: Sequence[En
         targets[0] = batch.prefix_target
     errors = [made.sub_(wanted) for made, wanted in zip(forward.reconstructions, targets, strict=True)]
     unit = len(batch.target) * plan.width(batch.target)
-    slopes = [error * (2 / (unit * len(errors))) for error in errors]
-    half = through_decoder(forward, slopes, weights=weights, plan=plan)
+    half = through_decoder(forward, errors, scale=2 / (unit * len(errors)), weights=weights, plan=plan)
     penalty = torch.zeros((), device=batch.target.device)
     if plan.rules[0].gate_learns:
         penalty = penalty + learn_gate(forward, batch.target, half=half, weights=weights, plan=plan)
     penalty = penalty + plan.group.over_features(penalise(forward, half=half, weights=weights, plan=plan, share=share / len(batch.target)))
     gradients = through_encoder(forward, half, weights=weights, plan=plan)
-    loss = errors[-1].square().sum() / (unit * len(plan.layout.targets))
+    loss = torch.linalg.vector_norm(errors[-1]).square() / (unit * len(plan.layout.targets))
     return Stepped(gradients=gradients, forward=forward, error=errors[-1], loss=loss, penalty=penalty)
