@@ -6,11 +6,23 @@ A `Direction` is a value: made from a vector in memory, read with `load_directio
     direction = direction.calibrated(projections, source="wiki")     # percentiles, so that strengths and caps can be given in them
     direction.project(x)                                             # coordinates of activations along it
 
-To extend: a recipe is a function in a file of its own that returns a `Direction` whose `provenance` says how to make it again.
+Recipes that make them from texts are in `microtome.directions.recipes`; they read with a `Reader`. To extend: a recipe is a function in a file
+of its own that returns a `Direction` whose `provenance` says how to make it again.
 """
 
 from microtome.directions.calibration import Calibration
 from microtome.directions.direction import Direction
+from microtome.directions.reading import Passage, Reader, Span, asked, spoken
 from microtome.directions.storage import load_direction, save_direction
 
-__all__ = ["Direction", "Calibration", "load_direction", "save_direction"]
+__all__ = [
+    "Direction",
+    "Calibration",
+    "load_direction",
+    "save_direction",
+    "Reader",
+    "Span",
+    "Passage",
+    "asked",
+    "spoken",
+]
