@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from microtome.dictionaries import Dictionary
+from microtome.dictionaries import AbsTopK, Dictionary
 from microtome.errors import ConfigError, ShapeMismatch
 from microtome.shapes import Float, Tensor
 
@@ -29,6 +29,8 @@ class PlantedConfig:
     """Standard deviation of the logarithm of a direction's size from row to row; the sizes' own is 0.3."""
     noise: float = 0.05
     """Standard deviation of the noise on every column."""
+    signed: bool = False
+    """Whether a direction comes with either sign, each half of the time."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -64,6 +66,8 @@ class Planted:
             on = torch.rand(_BLOCK_ROWS, config.directions, generator=generator) < self.rates
             row, which = on.nonzero(as_tuple=True)
             value = self._size[which] * torch.exp(config.spread * torch.randn(len(which), generator=generator))
+            if config.signed:
+                value *= 1 - 2 * torch.randint(2, (len(which),), generator=generator)
             starts = torch.searchsorted(row, torch.arange(_BLOCK_ROWS))
             clean = F.embedding_bag(which, self.directions, starts, per_sample_weights=value, mode="sum")
             yield clean + self._offset + config.noise * torch.randn(_BLOCK_ROWS, config.d, generator=generator)
@@ -85,12 +89,15 @@ def recovered(dictionary: Dictionary, planted: Planted, *, threshold: float = 0.
     """Match every true direction with its nearest feature (after Sharkey et al. 2022, mean max cosine similarity).
 
     Above 0.9 two true directions cannot share a feature unless they are nearly one, so no assignment is needed; a feature that doubles
-    another adds nothing. A dictionary of another width raises `ShapeMismatch`.
+    another adds nothing. Where directions are `signed`, or activations are (`AbsTopK`), a feature and its opposite are the same one, and the size of
+    the cosine counts. A dictionary of another width raises `ShapeMismatch`.
     """
     found = dictionary.directions()
     if found.shape[1] != planted.config.d:
         do = "Train it on rows of this planted dictionary."
         raise ShapeMismatch("the dictionary is of another width than the rows.", got=found.shape[1], wanted=planted.config.d, do=do)
-    best = (planted.directions @ F.normalize(found.float().cpu(), dim=1).T).amax(1)
+    cosine = planted.directions @ F.normalize(found.float().cpu(), dim=1).T
+    either = planted.config.signed or isinstance(getattr(dictionary, "nonlinearity", None), AbsTopK)
+    best = (cosine.abs() if either else cosine).amax(1)
     hit = (best > threshold).float()
     return Recovered(share=float(hit.mean()), weighted=float((hit * planted.rates).sum() / planted.rates.sum()), mean_cosine=float(best.mean()))

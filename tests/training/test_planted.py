@@ -2,16 +2,18 @@
 
 import functools
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
-from microtome.dictionaries import SAE, Gated, JumpReLU, Nonlinearity, ReLU, TopK
+from microtome.dictionaries import SAE, AbsTopK, Gated, JumpReLU, Nonlinearity, ReLU, TopK
 from microtome.models import Site
-from microtome.training import L0, L1, AuxK, Fit, Loss, Planted, PlantedConfig, TrainConfig, recovered
+from microtome.training import L0, L1, AuxK, Build, Fit, Loss, Planted, PlantedConfig, TrainConfig, recovered
+from microtome.training.learner import learning_rate
 
-ACTIVE, BATCH, BATCHES, STEPS = 4.0, 512, 40, 300
+ACTIVE, BATCH, BATCHES, STEPS = 4.0, 256, 40, 200
 
 
 class Cycled:
@@ -31,10 +33,7 @@ class Cycled:
         self.served = int(state["served"])
 
 
-@functools.cache
-def trained(nonlinearity: Nonlinearity, *losses: Loss, d: int = 32) -> tuple[float, float, float]:
-    """FVU and L0 on held-out rows, and the share of the true directions found."""
-    planted = Planted(PlantedConfig(d=d, directions=64, active=ACTIVE))
+def fit_of(nonlinearity: Nonlinearity, *losses: Loss, planted: Planted, steps: int = STEPS, build: Build | None = None, **changes: Any) -> Fit:
     rows, held = planted.rows(BATCH * BATCHES), planted.rows(4096, part=1)
     config = TrainConfig(
         reads=(Site("resid_post", 0),),
@@ -42,11 +41,20 @@ def trained(nonlinearity: Nonlinearity, *losses: Loss, d: int = 32) -> tuple[flo
         nonlinearity=nonlinearity,
         losses=losses,
         revival=AuxK(dead_after_tokens=10_000),
-        tokens=STEPS * BATCH,
+        tokens=steps * BATCH,
         batch_size=BATCH,
         lr=8e-3,
+        build=build or Build(),
     )
-    made = Fit(Cycled(rows), config, dev=held).run()
+    return Fit(Cycled(rows), replace(config, **changes), dev=held)
+
+
+@functools.cache
+def trained(nonlinearity: Nonlinearity, *losses: Loss, d: int = 32, steps: int = STEPS, build: Build | None = None) -> tuple[float, float, float]:
+    """FVU and L0 on held-out rows, and the share of the true directions found."""
+    planted = Planted(PlantedConfig(d=d, directions=64, active=ACTIVE))
+    held = planted.rows(4096, part=1)
+    made = fit_of(nonlinearity, *losses, planted=planted, steps=steps, build=build).run()
     assert isinstance(made, SAE)
     codes = made.encode(held)
     error = made.decode(codes) - held
@@ -63,8 +71,51 @@ def test_jumprelu_reaches_its_target_and_is_as_good_as_topk_there(d: int) -> Non
     assert found > 0.5
 
 
+@pytest.mark.parametrize("target", [2.0, 4.0])
+def test_a_short_run_reaches_the_target_also_where_thresholds_alone_feel_the_jump(target: float) -> None:
+    _, wanted, _ = trained(JumpReLU(), L0(target=target), d=64, steps=60)
+    _, l0, _ = trained(JumpReLU(), L0(target=target), d=64, steps=60, build=Build(jump_gradient="threshold"))
+    assert wanted == pytest.approx(target, rel=0.2)
+    assert l0 == pytest.approx(target, rel=0.3)
+
+
 @pytest.mark.parametrize(("nonlinearity", "coefficient"), [(ReLU(), 0.2), (Gated(), 0.5)])
 def test_relu_and_gated_find_the_directions_too(nonlinearity: Nonlinearity, coefficient: float) -> None:
     _, l0, found = trained(nonlinearity, L1(coefficient=coefficient), d=64)
     assert l0 < 3 * ACTIVE
     assert found > 0.5
+
+
+def test_abstopk_finds_signed_directions_as_often_as_a_dense_trainer_does() -> None:
+    planted = Planted(PlantedConfig(d=32, directions=64, active=ACTIVE, signed=True))
+    fit = fit_of(AbsTopK(k=4), planted=planted, revival=AuxK(coefficient=0.0))
+    reference = densely_trained(fit, planted.rows(BATCH * BATCHES), k=4)
+    made = fit.run()
+    assert isinstance(made, SAE)
+    found = recovered(made, planted)
+    wanted = (planted.directions @ reference.T).abs().amax(1)
+    assert found.share == pytest.approx(float((wanted > 0.9).float().mean()), abs=0.05)
+    assert found.mean_cosine == pytest.approx(float(wanted.mean()), abs=0.02)
+    assert found.share > 0.7
+
+
+def densely_trained(fit: Fit, rows: torch.Tensor, *, k: int) -> torch.Tensor:
+    """The decoder rows that plain autograd and Adam make of the start of `fit` (AbsTopK, no revival)."""
+    config = fit.config
+    W_enc, b_enc, W_dec = (fit.learners[0].weights.members[0][name].clone().requires_grad_() for name in ("W_enc", "b_enc", "W_dec"))
+    b_dec = fit.learners[0].weights.b_dec.clone().requires_grad_()
+    adam = torch.optim.Adam([W_enc, b_enc, W_dec, b_dec])
+    batches, scale = Cycled(rows), fit.start.sites[config.reads[0]].scale
+    for number in range(config.steps):
+        x = next(batches) * scale
+        pre = (x - b_dec) @ W_enc.T + b_enc
+        kept = torch.zeros_like(pre).scatter(1, pre.abs().topk(k, dim=1).indices, 1.0)
+        adam.zero_grad()
+        ((pre * kept) @ W_dec + b_dec - x).square().mean().backward()
+        with torch.no_grad():
+            assert W_dec.grad is not None
+            W_dec.grad -= (W_dec.grad * W_dec).sum(1, keepdim=True) * W_dec
+            adam.param_groups[0]["lr"] = learning_rate(number, steps=config.steps, peak=fit.lr, config=config)
+            adam.step()
+            W_dec /= W_dec.norm(dim=1, keepdim=True)
+    return W_dec.detach()

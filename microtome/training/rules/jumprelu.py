@@ -10,6 +10,9 @@ so that with the gradient g of a:
     dthreshold = - sum over rows of g threshold r / e
 
 Places just below the threshold have a = 0 and still have a gradient, so the support begins at threshold - e / 2.
+
+Where thresholds alone feel the jump, they learn √d_in times as fast as the other weights. A step of Adam moves each weight by the learning rate at
+most, so a pre-activation, a sum over d_in columns, by about √d_in times that: the encoder would outrun a threshold, and L0 stay above its target.
 """
 
 from collections.abc import Mapping
@@ -41,6 +44,9 @@ class JumpReLURule(Rule):
 
     def open_at(self, bound: Float[Tensor, "d_dict"]) -> dict[str, Tensor]:
         return {"threshold": bound.clamp_min(LEAST)}
+
+    def rates(self, d_in: int) -> Mapping[str, float]:
+        return {} if self.through_all else {"threshold": d_in**0.5}
 
     def activate(self, x: Float[Tensor, "n d_in"], encoder: Encoder) -> Active:
         threshold = encoder.weights["threshold"]

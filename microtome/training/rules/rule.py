@@ -92,6 +92,10 @@ class Rule(ABC):
         """What makes each feature active where W_enc x is above its bound, at the start; nothing where no threshold chooses."""
         return {}
 
+    def rates(self, d_in: int) -> Mapping[str, float]:
+        """By which multiple of the learning rate its own tensors learn, where that is not 1."""
+        return {}
+
     def reset(self, weights: Mapping[str, Tensor], dead: Int[Tensor, "m"], *, start: Mapping[str, Tensor]) -> None:
         """Put dead features where they began: nothing else would ever raise a low bias."""
         for name in ("b_enc", *self.tensors(0)):
