@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeVar
 
 import torch
 
+from microtome.devices import memory_kept
 from microtome.dictionaries.kernels import Product, pick_product
 from microtome.errors import TrainingDiverged
 from microtome.models import Site
@@ -110,10 +111,11 @@ class Fit:
     def steps(self, *, callbacks: Sequence[Callback] = (), progress: Progress | None = None) -> Generator[None]:
         """`run()` a step at a time, so that several fits can take turns on the same batches; then `learners` stand for the dictionary."""
         report = Throttled(progress)
-        if self._phase == "search":
-            yield from self._advance(callbacks, report, step_name="trying learning rates")
-            self._choose()
-        yield from self._advance(callbacks, report, step_name="training")
+        with memory_kept():
+            if self._phase == "search":
+                yield from self._advance(callbacks, report, step_name="trying learning rates")
+                self._choose()
+            yield from self._advance(callbacks, report, step_name="training")
 
     @property
     def learners(self) -> list[Learner]:
