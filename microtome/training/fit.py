@@ -147,6 +147,15 @@ class Fit:
             report(step_name, done * config.batch_size, steps * config.batch_size, unit="tokens", note=f"FVU {best:.3f}, dead {records[0].dead}")
             if self._checkpoints is not None and done % every == 0 and done < steps:
                 self._checkpoints.put(self._checkpoint())
+        self.settle()
+
+    def settle(self) -> None:
+        """Let every learner take from the dev rows what inference needs; each process of a group takes as many of them."""
+        whole = {site: rows[: len(rows) // self.group.size * self.group.size] for site, rows in self._dev.items()}
+        dev = self.group.rows(whole)
+        for candidate in self._candidates:
+            for learner in candidate.learners:
+                learner.settle(dev)
 
     def _step(self, candidate: Candidate, scaled: BatchRows, *, steps: int) -> StepRecord | None:
         """One step at one rate; a trial that diverges leaves the search."""

@@ -139,6 +139,16 @@ class Learner:
         n_dead = self.group.total(int(dead.sum())) if self.group.shares_features else int(dead.sum())
         return Outcome(lr=rate, loss=loss, l0=l0, dead=n_dead, aux_loss=aux_loss, penalty=penalty)
 
+    @torch.no_grad()
+    def settle(self, rows: Mapping[Site, Tensor]) -> None:
+        """Let the rules take from dev rows, not yet scaled, what inference needs."""
+        if not any(rule.settles for rule in self.plan.rules):
+            return
+        batch = self.batch({site: rows[site].float() * self.start.sites[site].scale for site in self.layout.sites})
+        x = [each - self.weights.b_dec for each in batch.inputs] if self.layout.centred else batch.inputs
+        for rule, each, encoder in zip(self.plan.rules, x, self.encoders, strict=True):
+            rule.settle(rule.activate(each, encoder))
+
     @property
     def alive(self) -> Bool[Tensor, "members d_dict"]:
         """Features active within the last `dead_after_tokens`."""

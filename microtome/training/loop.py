@@ -155,6 +155,7 @@ def _finish(fit: Fit, source: StoredRows | FromForward, *, draft: Draft, model: 
     if losses:
         assert model is not None
         history = finetune(fit.learners, model, source.shards, corpus=source.corpus, loss=losses[0], progress=progress)
+        fit.settle()
     scales = {str(site): start.scale for site, start in fit.start.sites.items()}
     search = {"lr": fit.lr, "trials": to_dict(fit.trials), "input_scale": scales, "kl": history}
     if fit.group.size > 1:

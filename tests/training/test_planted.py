@@ -8,12 +8,17 @@ from typing import Any
 import pytest
 import torch
 
-from microtome.dictionaries import SAE, AbsTopK, Gated, JumpReLU, Nonlinearity, ReLU, TopK
+from microtome.dictionaries import SAE, AbsTopK, BatchTopK, Gated, JumpReLU, Nonlinearity, ReLU, TopK
+from microtome.dictionaries.kernels import Pairs
 from microtome.models import Site
 from microtome.training import L0, L1, AuxK, Build, Fit, Loss, Planted, PlantedConfig, TrainConfig, recovered
 from microtome.training.learner import learning_rate
+from microtome.training.rules import Active
+from microtome.training.rules.batchtopk import BatchTopKRule
+from microtome.training.support import Sparse
 
 ACTIVE, BATCH, BATCHES, STEPS = 4.0, 256, 40, 200
+DEFAULT = Build()
 
 
 class Cycled:
@@ -33,8 +38,8 @@ class Cycled:
         self.served = int(state["served"])
 
 
-def fit_of(nonlinearity: Nonlinearity, *losses: Loss, planted: Planted, steps: int = STEPS, build: Build | None = None, **changes: Any) -> Fit:
-    rows, held = planted.rows(BATCH * BATCHES), planted.rows(4096, part=1)
+def fit_of(nonlinearity: Nonlinearity, *losses: Loss, planted: Planted, rows: torch.Tensor | None = None, steps: int = STEPS, **changes: Any) -> Fit:
+    rows = planted.rows(BATCH * BATCHES) if rows is None else rows
     config = TrainConfig(
         reads=(Site("resid_post", 0),),
         d_dict=128,
@@ -44,13 +49,12 @@ def fit_of(nonlinearity: Nonlinearity, *losses: Loss, planted: Planted, steps: i
         tokens=steps * BATCH,
         batch_size=BATCH,
         lr=8e-3,
-        build=build or Build(),
     )
-    return Fit(Cycled(rows), replace(config, **changes), dev=held)
+    return Fit(Cycled(rows), replace(config, **changes), dev=planted.rows(4096, part=1))
 
 
 @functools.cache
-def trained(nonlinearity: Nonlinearity, *losses: Loss, d: int = 32, steps: int = STEPS, build: Build | None = None) -> tuple[float, float, float]:
+def trained(nonlinearity: Nonlinearity, *losses: Loss, d: int = 32, steps: int = STEPS, build: Build = DEFAULT) -> tuple[float, float, float]:
     """FVU and L0 on held-out rows, and the share of the true directions found."""
     planted = Planted(PlantedConfig(d=d, directions=64, active=ACTIVE))
     held = planted.rows(4096, part=1)
@@ -97,6 +101,25 @@ def test_abstopk_finds_signed_directions_as_often_as_a_dense_trainer_does() -> N
     assert found.share == pytest.approx(float((wanted > 0.9).float().mean()), abs=0.05)
     assert found.mean_cosine == pytest.approx(float(wanted.mean()), abs=0.02)
     assert found.share > 0.7
+
+
+@pytest.mark.parametrize(("learnt_by_heart", "steps"), [(300, 80), (BATCH * BATCHES, 5)])
+def test_batchtopk_keeps_k_on_rows_it_has_not_seen_also_after_few_steps_or_rows(learnt_by_heart: int, steps: int) -> None:
+    planted = Planted(PlantedConfig(d=64, directions=64, active=ACTIVE))
+    few = planted.rows(learnt_by_heart).repeat(-(-BATCH * BATCHES // learnt_by_heart), 1)
+    made = fit_of(BatchTopK(k=8), planted=planted, rows=few, steps=steps).run()
+    assert isinstance(made, SAE)
+    held = planted.rows(2048, part=2)
+    assert float(made.encode(held).values.count_nonzero()) / len(held) == pytest.approx(8, rel=0.1)
+
+
+def test_the_running_threshold_follows_batches_that_change() -> None:
+    rule = BatchTopKRule(k=1)
+    for value in torch.linspace(2.0, 1.0, 6).tolist():
+        pairs = Pairs.of_rows(torch.tensor([0]), torch.tensor([0]), rows=1, d_dict=1)
+        pre = torch.tensor([value])
+        rule.observe(Active(support=Sparse(pairs), pre=pre, values=pre, strength=pre))
+    assert rule.threshold == pytest.approx(1.1, abs=0.1)
 
 
 def densely_trained(fit: Fit, rows: torch.Tensor, *, k: int) -> torch.Tensor:

@@ -1,6 +1,8 @@
 """BatchTopK, trained: the n k largest pre-activations of the whole batch (Bussmann et al. 2024), so rows may have more or fewer than k.
 
-At inference there is no batch to compare with: a feature is active where it is above a threshold, the running mean of the smallest value kept.
+At inference there is no batch to compare with: a feature is active where it is above a threshold, the smallest value kept. While training goes on
+that is a running mean over batches; at the end it is that of the dev rows (`settle`), since a dictionary that has learnt few rows by heart, or that
+still changes fast, is active elsewhere more or less often than on the batches it was trained on.
 """
 
 import math
@@ -15,8 +17,8 @@ from microtome.training.config import Build
 from microtome.training.rules.rule import RULES, Active, Back, Encoder, Gradient, Rule, whole
 from microtome.training.support import Sparse
 
-MEMORY = 0.99
-"""Weight of the past in the running threshold: about the last hundred batches."""
+WINDOW, LEAST_WEIGHT = 10, 0.01
+"""After t batches the next one has the weight WINDOW / (WINDOW + t) in the running mean: it is over the last tenth of the batches, at most 100."""
 
 
 @final
@@ -24,16 +26,17 @@ class BatchTopKRule(Rule):
     """Everything chosen is above 0, and the gradient passes unchanged."""
 
     shares_features = True
+    settles = True
 
     def __init__(self, *, k: int) -> None:
         self.k = k
-        self._last = torch.zeros((), dtype=torch.float64)
-        self._sum, self._weight = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
+        self._last, self._mean = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
+        self._seen = torch.zeros((), dtype=torch.int64)
 
     @property
     def threshold(self) -> float | None:
-        """The running mean, corrected for its start; None before the first batch."""
-        return float(self._sum / self._weight) if self._weight > 0 else None
+        """The running mean, or what `settle` found; None before the first batch."""
+        return float(self._mean) if self._seen > 0 else None
 
     def activate(self, x: Float[Tensor, "n d_in"], encoder: Encoder) -> Active:
         W_enc, b_enc, guess = encoder.weights["W_enc"], encoder.weights["b_enc"], float(self._last)
@@ -42,17 +45,22 @@ class BatchTopKRule(Rule):
 
     def observe(self, active: Active) -> None:
         """Take the smallest value kept of a training batch into the running mean."""
+        self._last.fill_(self._least(active))
+        self._mean.lerp_(self._last, max(LEAST_WEIGHT, WINDOW / (WINDOW + int(self._seen))))
+        self._seen += 1
+
+    def settle(self, active: Active) -> None:
+        self._mean.fill_(self._least(active))
+
+    def _least(self, active: Active) -> float:
         least = self.group.least(float(active.pre.min()) if len(active.pre) else math.inf)
-        threshold = 0.0 if least == math.inf else least
-        self._last.fill_(threshold)
-        self._sum.mul_(MEMORY).add_((1 - MEMORY) * threshold)
-        self._weight.mul_(MEMORY).add_(1 - MEMORY)
+        return 0.0 if least == math.inf else least
 
     def backward(self, active: Active, gradient: Gradient, *, weights: Mapping[str, Tensor]) -> Back:
         return Back(product=whole(gradient))
 
     def running(self) -> dict[str, Tensor]:
-        return {"last_threshold": self._last, "threshold_sum": self._sum, "threshold_weight": self._weight}
+        return {"last_threshold": self._last, "threshold_mean": self._mean, "batches_seen": self._seen}
 
 
 @RULES.register("batchtopk")

@@ -70,6 +70,8 @@ class Rule(ABC):
     """Whether it works where each process of a group holds a part of the features; a rule that compares features asks `group`."""
     group: Group = ALONE
     """The processes that train together."""
+    settles: bool = False
+    """Whether inference needs something of held-out rows."""
     gate_learns: bool = False
     """Whether the strengths reconstruct too, with the decoder frozen (gated dictionaries)."""
 
@@ -87,6 +89,9 @@ class Rule(ABC):
 
     def observe(self, active: Active) -> None:  # noqa: B027  # nothing to learn is the common case
         """Learn from a training batch's activity what `running` holds."""
+
+    def settle(self, active: Active) -> None:  # noqa: B027  # as observe
+        """Take from the dev rows' activity what inference needs, at the end of training; asked of rules that `settles`."""
 
     def open_at(self, bound: Float[Tensor, "d_dict"]) -> dict[str, Tensor]:
         """What makes each feature active where W_enc x is above its bound, at the start; nothing where no threshold chooses."""
