@@ -5,6 +5,7 @@ Made from directions and features, never from hooks of your own. Begin with
     edit = Add(component=direction, strength=of_norm(0.1), where=Where(phases=("generation",)))
     edited = generate(model, "Once upon a time", edits=edit)[0]                     # or EditSet.of(edit, other); a set a row for a batch
     with applied(model, edit, batch=Batch.of(model, ["Once upon a time"])) as done: ...  # plain forwards under the edit
+    effects(Bench(model=model, prompts=prompts), edit, measure=Divergence()).controls   # beside a random direction, another layer …
     both = compare(model, "Once upon a time", edits=edit)                           # unedited and edited, same seed
 
 An edit is operation × component × strength × where, and a dose: 0 changes no bit, 1 is all of it. JSON both ways (`edit.to_json()`,
@@ -23,15 +24,20 @@ from microtome.steering.compose import Edits, EditSet, band, layers, sets_for
 from microtome.steering.conditional import Condition, Conditional
 from microtome.steering.contract import prove_edit
 from microtome.steering.edit import EDITS, Change, Edit, Reading
+from microtome.steering.effect import Controls, Effects, asking_for, at_other_layer, effect, effects, with_component
 from microtome.steering.from_elsewhere import Noise, Swap
 from microtome.steering.generate import Generation, generate
 from microtome.steering.layout import Batch, Prompt, Row
+from microtome.steering.measure import Bench, Divergence, LogitDifference, Matches, Measure, Score
 from microtome.steering.of_feature import Clamp, Multiply
 from microtome.steering.report import EditCount, EditReport
 from microtome.steering.sampling import Sampling, TokenChoice
 from microtome.steering.strength import Strength, of_norm, percentile, raw, times_current, times_max
+from microtome.steering.sweep import Dose, sweep
+from microtome.steering.turned import Turned, turned
 from microtome.steering.weights import ablated_weights, residual_writes
 from microtome.steering.where import PREDICATES, Where, Window
+from microtome.steering.writing import Writing
 
 __all__ = [
     "Edit",
@@ -87,4 +93,22 @@ __all__ = [
     "prove_edit",
     "compare",
     "Comparison",
+    "Bench",
+    "Measure",
+    "LogitDifference",
+    "Divergence",
+    "Matches",
+    "Score",
+    "effect",
+    "effects",
+    "Effects",
+    "Controls",
+    "Turned",
+    "turned",
+    "with_component",
+    "at_other_layer",
+    "asking_for",
+    "sweep",
+    "Dose",
+    "Writing",
 ]

@@ -1,5 +1,6 @@
 """How strong an edit is: a number with its unit, never a bare one."""
 
+import re
 from dataclasses import dataclass
 from math import isfinite
 from typing import Literal, TypeAlias, get_args
@@ -27,6 +28,16 @@ class Strength:
 
     def __str__(self) -> str:
         return f"{self.value:g} {self.unit}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Strength":
+        """`4` (raw), `0.1norm`, `5max`, `2current`, `p25`. Else `EditInvalid`."""
+        match = re.fullmatch(r"(p)?([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(raw|norm|max|current)?", text.strip())
+        if match is None or (match[1] and match[3]):
+            wanted = "4 (raw), 0.1norm, 5max, 2current or p25"
+            raise EditInvalid(f'"{text}" is no strength.', got=text, wanted=wanted, do="Write a number and its unit.")
+        units: dict[str | None, Unit] = {None: "raw", "raw": "raw", "norm": "residual_norm", "max": "max_activation", "current": "current"}
+        return cls(float(match[2]), "percentile" if match[1] else units[match[3]])
 
 
 def raw(value: float) -> Strength:

@@ -23,12 +23,14 @@ from microtome.steering import (
     Scale,
     SetCoordinate,
     Swap,
+    Turned,
     Where,
     Window,
     of_norm,
     raw,
     times_current,
     times_max,
+    turned,
 )
 
 Scope: TypeAlias = Literal["token", "turn", "conversation"]
@@ -80,6 +82,8 @@ EDITS: dict[str, Edit] = {
     "multiply": Multiply(feature=FEATURE, strength=times_current(-4)),
     "swap the last token": Swap(sites=(SITE,), source=PROMPTS[1], source_where=Where(positions=(Window(start=-1),))),
     "noise": Noise(sites=(SITE,), strength=of_norm(0.5), seed=3),
+    "random": Turned(of=Add(component=direction(), strength=of_norm(0.3)), seed=2),
+    "random multiply": turned(Multiply(feature=FEATURE, strength=times_current(-4), where=Where(predicate="word")), seed=1),
     "add to words": Add(component=direction(), strength=raw(3), where=Where(predicate="word")),
     "add to the first steps": Add(component=direction(), strength=raw(3), where=Where(steps=(Window(stop=3),))),
 }
