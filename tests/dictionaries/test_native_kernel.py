@@ -191,3 +191,46 @@ def test_a_proposer_takes_no_encoder_of_another_shape() -> None:
     proposer = Proposer(normal(D_DICT, D_IN), "int8")
     with pytest.raises(ShapeMismatch):
         proposer.refresh(normal(2 * D_DICT, D_IN))
+
+
+OUT_OF_MEMORY = """
+import ctypes, resource, sys, time
+import torch
+from microtome.dictionaries.kernels import Proposer, pairs_above
+
+class Heap(ctypes.Structure):  # struct mallinfo2
+    _fields_ = [(name, ctypes.c_size_t) for name in "arena ordblks smblks hblks mapped usmblks fsmblks used fordblks keepcost".split()]
+
+allocated = ctypes.CDLL(None).mallinfo2
+allocated.restype = Heap
+
+def megabytes():
+    heap = allocated()
+    return (heap.mapped + heap.used) >> 20
+
+torch.set_num_threads(int(sys.argv[1]))
+W_enc, b_enc, bound = torch.randn(512, 8), torch.zeros(512), torch.full((512,), -1e9)
+proposer, x = Proposer(W_enc, "int8"), torch.randn(60_000, 8)
+pairs_above(x[:200], W_enc, b_enc, bound=bound, proposer=proposer)
+before = megabytes()
+size = int(next(line for line in open("/proc/self/status") if line.startswith("VmSize")).split()[1]) * 1024
+resource.setrlimit(resource.RLIMIT_AS, (size + 2**28, -1))
+for _ in range(2):
+    try:
+        pairs_above(x, W_enc, b_enc, bound=bound, proposer=proposer)
+        sys.exit("there was enough memory")
+    except MemoryError:
+        pass
+until = time.monotonic() + 20  # parts in other threads may still be at work
+while megabytes() - before > 32 and time.monotonic() < until:
+    time.sleep(0.1)
+print(megabytes() - before)
+"""
+
+
+@COMPILED
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_a_choice_that_finds_no_memory_keeps_none(threads: str) -> None:
+    ended = subprocess.run([sys.executable, "-c", OUT_OF_MEMORY, threads], check=False, capture_output=True, text=True, timeout=100)
+    assert ended.returncode == 0, ended.stderr
+    assert int(ended.stdout) <= 32

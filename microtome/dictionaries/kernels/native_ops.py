@@ -22,6 +22,12 @@ _SURE_SIGMAS = 6.0
 class _Found(ctypes.Structure):
     _fields_ = (("count", ctypes.c_int64), ("capacity", ctypes.c_int64), ("feature", ctypes.c_void_p), ("pre", ctypes.c_void_p))
 
+    def __del__(self) -> None:
+        """Where another part found no memory, nobody takes what this one found."""
+        if self.feature or self.pre:
+            self.count = 0
+            native.call("take", ctypes.byref(self), 0, 0)
+
 
 class _Adam(ctypes.Structure):
     _fields_ = tuple((name, ctypes.c_float) for name in ("rate", "root", "beta1", "beta2", "eps", "copies"))

@@ -389,14 +389,22 @@ typedef struct {
     float *pre;
 } Found;
 
-/* Every pair above its feature's bound, appended to `found`, and how many each row has. Returns -1 without memory. `base`: lifted bias less bound, padded. */
+static void drop(Found *found)
+{
+    free(found->feature);
+    free(found->pre);
+    *found = (Found){0};
+}
+
+/* Every pair above its feature's bound, appended to `found`, and how many each row has. Returns -1 without memory, and then holds none.
+   `base`: lifted bias less bound, padded. */
 int64_t microtome_above(const Table *t, const float *base, const float *b, const float *bound, const float *x, int64_t n, float sigmas, int64_t *counts,
                         Found *found)
 {
     Scratch s;
     int64_t rescored = 0;
     if (!begin(&s, t))
-        return end(&s), -1;
+        return end(&s), drop(found), -1;
     for (int64_t first = 0; first < n; first += BLOCK) {
         const int64_t rows = n - first < BLOCK ? n - first : BLOCK;
         propose(t, base, x + first * t->d, rows, 0, 0, sigmas, &s);
@@ -412,7 +420,7 @@ int64_t microtome_above(const Table *t, const float *base, const float *b, const
                 float *values = realloc(found->pre, sizeof(float) * found->capacity);
                 found->pre = values ? values : found->pre;
                 if (!features || !values)
-                    return end(&s), -1;
+                    return end(&s), drop(found), -1;
             }
             for (int64_t i = 0; i < count; i++) {
                 found->feature[found->count] = list.feature[i];
@@ -433,7 +441,5 @@ void microtome_take(Found *found, int64_t *feature, float *pre)
         memcpy(feature, found->feature, sizeof(int64_t) * found->count);
         memcpy(pre, found->pre, sizeof(float) * found->count);
     }
-    free(found->feature);
-    free(found->pre);
-    *found = (Found){0};
+    drop(found);
 }
