@@ -16,9 +16,11 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
+from microtome.artifacts import MANIFEST
 from microtome.dictionaries import load_any, load_dictionary
 from microtome.errors import (
     ArtifactMissing,
+    ConfigError,
     DictionaryInvalid,
     FormatUnknown,
     FormatUnsupported,
@@ -255,6 +257,19 @@ def test_a_scale_that_is_no_positive_number_is_named(scale: float, tmp_path: Pat
     assert "input_scale" in refusal(DictionaryInvalid, folder, input_scale=scale).what
     (folder / "activation_scaler.json").write_text(json.dumps({"scaling_factor": scale}))
     assert "scaling_factor" in refusal(DictionaryInvalid, folder).what
+
+
+@pytest.mark.parametrize("case", ["sparsify/sae", "circuit_tracer/layers"])
+def test_a_scale_that_would_have_no_effect_is_refused(case: str) -> None:
+    for load in (load_any, load_dictionary):
+        with pytest.raises(ConfigError, match="input_scale has no meaning"):
+            load(FIXTURES / case, input_scale=0.5)
+
+
+def test_a_scale_for_an_artifact_of_ours_is_refused(tmp_path: Path) -> None:
+    (tmp_path / MANIFEST).write_text("{}")
+    with pytest.raises(ConfigError, match="input_scale has no meaning"):
+        load_any(tmp_path, input_scale=0.5)
 
 
 def test_weights_in_whole_numbers_are_refused(tmp_path: Path) -> None:

@@ -12,11 +12,13 @@ from microtome.dictionaries.formats.hub import folder_of, parse_ref
 from microtome.dictionaries.formats.native import load_any as load_native_any
 from microtome.dictionaries.formats.native import load_dictionary as load_native
 from microtome.dictionaries.layers import DictionarySet
-from microtome.errors import FormatUnknown, SiteNotFound
+from microtome.errors import ConfigError, FormatUnknown, SiteNotFound
 from microtome.models import Site
 from microtome.shapes import Tensor
 
 _NATIVE = "native"
+_ASK_FOR_SCALE = ("saelens",)
+"""Formats whose files may call for a factor on activations that they do not hold."""
 
 
 class Detected(NamedTuple):
@@ -52,6 +54,7 @@ def load_dictionary(
     """The one dictionary at `ref`, or of a set the `member` that reads a site. As `load_any`; a set without `member` raises `SiteNotFound`."""
     place = locate(ref, format_name=format_name)
     if place.is_native:
+        _check_scale_wanted(input_scale, format_name=_NATIVE)
         return load_native(place.folder, member=member)
     hints = Hints(name="", reads=_site(reads), writes=_site(writes), input_scale=input_scale, member=member, gain=gain)
     loaded = _read(place, hints, where=str(ref), format_name=format_name).dictionary
@@ -79,10 +82,12 @@ def load_any(
 
     The format is found by the files, unless `format_name` says it. `reads` and `writes` say where it sits, over what the files say; `input_scale`
     and `gain` supply what some files leave out (see docs/reference/formats.md). Raises `FormatUnknown`, `FormatUnsupported`, `DictionaryInvalid`,
-    `HookUnknown`, `PickleRefused`, `HubUnavailable`, and for an artifact `ArtifactMissing`, `ArtifactForeign` or `ArtifactDamaged`.
+    `HookUnknown`, `PickleRefused`, `HubUnavailable`, `ConfigError` for an `input_scale` where the files hold every factor, and for an artifact
+    `ArtifactMissing`, `ArtifactForeign` or `ArtifactDamaged`.
     """
     place = locate(ref, format_name=format_name)
     if place.is_native:
+        _check_scale_wanted(input_scale, format_name=_NATIVE)
         return load_native_any(place.folder)
     hints = Hints(name="", reads=_site(reads), writes=_site(writes), input_scale=input_scale, gain=gain)
     return _read(place, hints, where=str(ref), format_name=format_name).dictionary
@@ -125,7 +130,18 @@ def detect(names: Collection[str], *, where: str, format_name: str | None = None
 
 def _read(place: Located, hints: Hints, *, where: str, format_name: str | None) -> Read:
     detected = detect(_names(place.folder), where=where, format_name=format_name)
+    _check_scale_wanted(hints.input_scale, format_name=detected.name)
     return detected.format.read(place.folder, hints=replace(hints, name=place.name))
+
+
+def _check_scale_wanted(input_scale: float | None, *, format_name: str) -> None:
+    """Raise `ConfigError` for a factor that would have no effect."""
+    if input_scale is not None and format_name not in _ASK_FOR_SCALE:
+        what, wanted = (
+            f"input_scale has no meaning for a {format_name} dictionary.",
+            " or ".join(_ASK_FOR_SCALE) + ", where the file's own is missing",
+        )
+        raise ConfigError(what, got=input_scale, wanted=wanted, do="Leave it out: every factor is in the files. To scale rows, multiply them.")
 
 
 def _needed(names: list[str], *, where: str, format_name: str | None) -> Sequence[str]:
