@@ -14,7 +14,7 @@ class Many:
     """Several runs, or a run that is written down."""
 
     sweep: Annotated[tuple[str, ...], Parameter(negative=(), consume_multiple=True)] = ()
-    """Make every combination on one pass, e.g. --sweep k=8,16,32 --sweep seed=0,1; also lr, features, tokens, coefficient, nonlinearity."""
+    """Make every combination on one pass, e.g. --sweep k=8,16,32 --sweep seed=0,1; also decoder=trained,frozen, lr, features, tokens, coefficient."""
     recipe: str | None = None
     """Make what a recipe says, from text: demo-plt. --features, --tokens and --reads make it smaller."""
 

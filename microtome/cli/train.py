@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 from cyclopts import Parameter
 from rich.table import Table
+from rich.text import Text
 
 from microtome.cli.cards import titled
 from microtome.cli.many import Many, make_recipe
@@ -18,6 +19,7 @@ from microtome.errors import ConfigError
 if TYPE_CHECKING:
     import microtome.activations
     import microtome.models
+    import microtome.stats
     import microtome.training
 
 
@@ -80,8 +82,8 @@ def train(
 
     Makes dictionaries/NAME in the workspace; without options, a TopK sparse
     autoencoder. Can be interrupted: the same command resumes from the last
-    checkpoint, with the same result. Quality stands beside two controls: a
-    random dictionary and the mean of the activations.
+    checkpoint, with the same result. Quality stands beside controls: a random
+    dictionary, PCA and k-means (or an MLP's own neurons), and the mean.
 
     Examples:
 
@@ -278,24 +280,34 @@ def _turns(
 
 
 def quality_table(quality: "microtome.training.Quality", quantised: str | None) -> Table:
-    """The held-out figures beside their controls."""
+    """The held-out figures beside their controls, and why a control is not there."""
+    from microtome.training import CONTROLS
+
     remark = f"; the model is {quantised} (quantised)" if quantised else ""
     table = titled(f"quality on held-out tokens{remark}")
-    for heading in ("figure", "value", "95 % interval", "random", "mean"):
+    beside = [name for name in CONTROLS if name in quality.fvu.baselines]
+    for heading in ("figure", "value", "95 % interval", *beside):
         table.add_column(heading, justify="left" if heading == "figure" else "right")
     figures = (quality.fvu, quality.ce_recovered, quality.l0, quality.dead_share)
     for result in figures:
         if result is None:
             continue
-        interval = "–" if result.low is None or result.high is None else f"{result.low:.4g} … {result.high:.4g}"
-        controls = [f"{result.baselines[name]:.4g}" if name in result.baselines else "–" for name in ("random", "mean")]
         value = count(result.value) if float(result.value).is_integer() else f"{result.value:.4g}"
-        table.add_row(result.name, f"{value} {result.unit}".strip(), interval, *controls)
+        table.add_row(result.name, f"{value} {result.unit}".strip(), _interval(result), *_beside(result, beside))
     for each in quality.by_site:
         fvu, recovered = each.fvu, each.ce_recovered
         value = f"{fvu.value:.4g}" + ("" if recovered is None else f", {recovered.value:.4g} of CE alone")
-        controls = [f"{fvu.baselines[name]:.4g}" for name in ("random", "mean")]
-        table.add_row(f"FVU {each.site}", value, f"{fvu.low:.4g} … {fvu.high:.4g}", *controls)
+        table.add_row(f"FVU {each.site}", value, _interval(fvu), *_beside(fvu, beside))
+    remarks = [f"no {name} control: {why}" for name, why in quality.controls_left_out.items()]
     if quality.ce_undefined:
-        table.caption = f"cross-entropy recovered is not defined: {quality.ce_undefined}"
+        remarks.insert(0, f"cross-entropy recovered is not defined: {quality.ce_undefined}")
+    table.caption = Text("\n".join(remarks), justify="left") if remarks else None
     return table
+
+
+def _interval(result: "microtome.stats.Result") -> str:
+    return "–" if result.low is None or result.high is None else f"{result.low:.4g} … {result.high:.4g}"
+
+
+def _beside(result: "microtome.stats.Result", names: list[str]) -> list[str]:
+    return [f"{result.baselines[name]:.4g}" if name in result.baselines else "–" for name in names]

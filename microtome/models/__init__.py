@@ -16,6 +16,7 @@ from microtome.models.chat import Rendered, TurnSpan, render
 from microtome.models.load import load
 from microtome.models.model import Model, ReadNorm
 from microtome.models.reference import ModelRef, parse_ref
+from microtome.models.replay import Recorded, Replay
 from microtome.models.selfcheck import CheckReport, CheckRow, selfcheck
 from microtome.models.sites import KINDS, Site
 from microtome.models.tap import Edit
@@ -31,6 +32,8 @@ __all__ = [
     "Site",
     "KINDS",
     "Edit",
+    "Replay",
+    "Recorded",
     "Tokenizer",
     "render",
     "Rendered",

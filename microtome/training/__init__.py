@@ -6,6 +6,7 @@ Follow it with a callback, which gets a `StepRecord` a step. `measure_quality` m
 """
 
 from microtome.training.config import Build, Kind, Pooling, Schedule, TrainConfig
+from microtome.training.controls import CONTROLS
 from microtome.training.distributed import joined
 from microtome.training.fit import Fit
 from microtome.training.from_forward import FromForward
@@ -47,6 +48,7 @@ __all__ = [
     "Quality",
     "SiteQuality",
     "ControlDensity",
+    "CONTROLS",
     "measure_quality",
     "Fit",
     "joined",

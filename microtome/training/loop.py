@@ -24,11 +24,12 @@ from microtome.training.fit import Checkpoints, Fit, finished
 from microtome.training.from_forward import FromForward
 from microtome.training.group import ALONE, Group
 from microtome.training.losses import KL
-from microtome.training.quality import check_model, measure_quality
+from microtome.training.quality import check_model, quality_beside
 from microtome.training.records import Callback, LrTrial, Quality, Trained
 from microtome.training.shared import View
 from microtome.training.source import Batches, StoredRows
 from microtome.training.store import CHECKPOINT, LOG, RunStore
+from microtome.training.yardstick import Yardstick
 
 SEARCH, QUALITY = "training.json", "quality.json"
 
@@ -76,12 +77,14 @@ def training(  # noqa: PLR0913  # as train
     out: str | Path,
     model: Model | None = None,
     batches: View | None = None,
+    yardstick: Yardstick | None = None,
     callbacks: Sequence[Callback] = (),
     progress: Progress | None = None,
     replace: bool = False,
     group: Group = ALONE,
 ) -> Generator[None, None, Trained]:
-    """`train` a step at a time, so that several runs can take turns; on `batches`, a view of a stream that they share.
+    """`train` a step at a time, so that several runs can take turns; on `batches`, a view of a stream that they share, and measured by
+    one `yardstick` of the same source and model.
 
     It leads the `group`, whose other processes `follow`.
     """
@@ -107,7 +110,7 @@ def training(  # noqa: PLR0913  # as train
             _finish(fit, source, draft=draft, model=model, progress=progress)
         if not draft.has(QUALITY):
             dictionary = read_any(draft.path / WEIGHTS)
-            quality = measure_quality(dictionary, shards, corpus=source.corpus, model=model, turns=source.turns, progress=progress)
+            quality = quality_beside(dictionary, yardstick or Yardstick(source, model=model), progress=progress)
             draft.write(QUALITY, _json(quality))
         (draft.path / CHECKPOINT).unlink(missing_ok=True)
         draft.finish(summary=_summary(draft, config, shards=shards))

@@ -1,29 +1,27 @@
-"""The quality report of a dictionary: figures on held-out documents, each beside a random dictionary and the mean."""
+"""The quality report of a dictionary: figures on held-out documents, each beside its controls."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, cast
+from itertools import count
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from microtome.activations import Corpus, Pooled, Shards
-from microtome.dictionaries import DictionarySet, MeanDictionary, random_like
 from microtome.errors import ShapeMismatch
 from microtome.models import Model, Site
 from microtome.progress import Progress, Throttled
 from microtome.stats import Interval, Result, bootstrap_ratio, wilson
-from microtome.training.config import Pooling
+from microtome.training.controls import CONTROLS
 from microtome.training.export import Made
 from microtome.training.from_forward import FromForward
-from microtome.training.measures import ByDocument, by_document, members_of
+from microtome.training.measures import ByDocument, members_of
 from microtome.training.records import ControlDensity, Quality, SiteQuality
 from microtome.training.source import StoredRows
-from microtome.training.splice import Spliced, contexts_of, spliced
+from microtome.training.splice import Spliced, Sums
+from microtome.training.yardstick import Measured, Split, Yardstick
 
-CONTROLS: tuple[str, ...] = ("random", "mean")
 DENSITY_EDGES = tuple(edge / 2 for edge in range(-12, 1))
 """log10 of the share of tokens, from one in a million to all, in halves of a decade."""
 
@@ -35,7 +33,7 @@ def measure_quality(  # noqa: PLR0913  # what, on what, and how much of it
     corpus: Corpus,
     model: Model | None = None,
     turns: Pooled | None = None,
-    split: Literal["train", "dev", "test"] = "test",
+    split: Split = "test",
     tokens: int = 65_536,
     ce_tokens: int = 4096,
     progress: Progress | None = None,
@@ -46,33 +44,31 @@ def measure_quality(  # noqa: PLR0913  # what, on what, and how much of it
     - **L0** = active features a token. **Dead share** = features that were active on none of these tokens.
     - **Cross-entropy recovered** = (CE(mean) - CE(dictionary)) / (CE(mean) - CE(original)), CE of the next token with the activations of the sites
       written replaced at every kept token (for transcoders, the MLP's output): 1 is the model itself, 0 is what replacing each activation by the
-      mean leaves. Tokens that are not kept (specials, template, attention sinks) pass unchanged in all four. Not defined (None, with the reason in
+      mean leaves. Tokens that are not kept (specials, template, attention sinks) pass unchanged throughout. Not defined (None, with the reason in
       `ce_undefined`) where the interval of CE(mean) - CE(original) reaches 0. Each of several sites alone is measured on a quarter of the tokens.
 
-    Intervals are 95 %, by resampling documents (the dead share's is Wilson's over features). The controls are a random dictionary of the same
-    size and the mean of the train split. A dictionary of pooled rows is measured on those of `turns`, without cross-entropy. Raises `ShapeMismatch`
-    (also for another model than the shards'), `SiteNotFound`, `NotEnoughTokens`.
+    Intervals are 95 %, by resampling documents (the dead share's is Wilson's over features). The controls are those that make sense for the kind,
+    see `microtome.training.controls`; why one is not there is in `left_out`. A dictionary of pooled rows is measured on those of `turns`, without
+    cross-entropy. Raises `ShapeMismatch` (also for another model than the shards'), `SiteNotFound`, `NotEnoughTokens`.
     """
     check_model(model, shards)
     source = shards if isinstance(shards, FromForward) else StoredRows(shards=shards, corpus=corpus, turns=turns)
-    pooling = _pooling(dictionary)
-    report = Throttled(progress)
-    held = source.held(_sites(dictionary, shards), pooling=pooling, n=tokens, split=split)
-    device = torch.device("cpu") if model is None else model.device
-    three = (dictionary, random_like(dictionary), _mean_of(dictionary, source, pooling=pooling))
-    measured: list[ByDocument] = []
-    for done, each in enumerate(three):
-        report("measuring quality", done, 4, note="reconstruction")
-        measured.append(by_document(each, held, device=device))
-    report("measuring quality", 3, 4, note="cross-entropy")
-    losses: dict[Site | None, Spliced] = {}
-    if model is not None and pooling == "token":
-        losses = _losses(model, three, shards=shards, corpus=corpus, split=split, tokens=ce_tokens)
-    report("measuring quality", 4, 4)
-    return quality_of(dictionary, measured, losses, shards=shards, split=split)
+    return quality_beside(dictionary, Yardstick(source, model=model, split=split, tokens=tokens, ce_tokens=ce_tokens), progress=progress)
 
 
-def _sites(dictionary: Made, source: Shards | FromForward) -> tuple[Site, ...]:
+def quality_beside(dictionary: Made, yardstick: Yardstick, *, progress: Progress | None = None) -> Quality:
+    """`measure_quality` with what other dictionaries of the same source were measured with."""
+    told, steps = Throttled(progress), count()
+
+    def report(note: str) -> None:
+        told("measuring quality", next(steps), 3, note=note)
+
+    measured = yardstick.measure(dictionary, sites_of(dictionary, yardstick.source.shards), report=report)
+    told("measuring quality", 3, 3)
+    return quality_of(dictionary, measured, shards=yardstick.source.shards, split=yardstick.split)
+
+
+def sites_of(dictionary: Made, source: Shards | FromForward) -> tuple[Site, ...]:
     """All sites read or written; `ShapeMismatch` where their widths are not the dictionary's."""
     for member in members_of(dictionary):
         widths = sum(source.width(source.site(site)) for site in member.inputs)
@@ -82,36 +78,6 @@ def _sites(dictionary: Made, source: Shards | FromForward) -> tuple[Site, ...]:
     return tuple(dict.fromkeys(source.site(site) for member in members_of(dictionary) for site in (*member.inputs, *member.writes)))
 
 
-def _pooling(dictionary: Made) -> Pooling:
-    """What the dictionary's rows are."""
-    return cast(Pooling, members_of(dictionary)[0].pooling)
-
-
-def _mean_of(dictionary: Made, source: StoredRows | FromForward, *, pooling: Pooling) -> Made:
-    """The control that reconstructs every site written as its mean over the train split."""
-    writes = tuple(dict.fromkeys(site for member in members_of(dictionary) for site in member.writes))
-    rows = source.held(writes, pooling=pooling, n=16_384, split="train").rows
-    means = tuple(MeanDictionary(rows[site].float().mean(0), site=site, pooling=pooling) for site in writes)
-    return means[0] if len(means) == 1 else DictionarySet(means)
-
-
-def _losses(
-    model: Model, three: tuple[Made, Made, Made], *, shards: Shards | FromForward, corpus: Corpus, split: str, tokens: int
-) -> dict[Site | None, Spliced]:
-    """Cross-entropy with all sites replaced (None) and, where there are several, with each alone."""
-    dictionary, random, mean = three
-    contexts = list(contexts_of(shards, corpus, split=split, tokens=tokens))
-    losses: dict[Site | None, Spliced] = {None: spliced(model, contexts, dictionary=dictionary, random=random, mean=mean)}
-    writes = tuple(dict.fromkeys(site for member in members_of(dictionary) for site in member.writes))
-    if len(writes) > 1:
-        fewer = list(contexts_of(shards, corpus, split=split, tokens=max(1, tokens // 4)))
-        original = None
-        for site in writes:
-            losses[site] = spliced(model, fewer, dictionary=dictionary, random=random, mean=mean, only=site, original=original)
-            original = losses[site].original
-    return losses
-
-
 def check_model(model: Model | None, shards: Shards | FromForward) -> None:
     """Raise `ShapeMismatch` if the shards are of another model: its losses would say nothing about a dictionary trained on them."""
     if model is not None and model.fingerprint != shards.model_fingerprint:
@@ -119,12 +85,15 @@ def check_model(model: Model | None, shards: Shards | FromForward) -> None:
         raise ShapeMismatch("the shards are of another model.", got=model.fingerprint, wanted=shards.model_fingerprint, do=do)
 
 
-def quality_of(
-    dictionary: Made, measured: list[ByDocument], losses: Mapping[Site | None, Spliced], *, shards: Shards | FromForward, split: str
-) -> Quality:
-    """The report of what was measured: the dictionary, the random control and the mean, in this order."""
-    mine = measured[0]
-    figures = Figures(measured=tuple(measured), origin=shards.id)
+def quality_of(dictionary: Made, measured: Measured, *, shards: Shards | FromForward, split: str) -> Quality:
+    """The report of what was measured."""
+    mine, losses = measured.sums, measured.losses
+    figures = Figures(
+        mine=mine,
+        beside={name: each.sums for name, each in measured.beside.items()},
+        whole=frozenset(name for name, each in measured.beside.items() if each.whole),
+        origin=shards.id,
+    )
     rows = int(mine.rows.sum())
     counts, never = density(_all_fired(mine), rows)
     writes = tuple(mine.sites)
@@ -138,7 +107,8 @@ def quality_of(
         density_edges=DENSITY_EDGES,
         density_counts=counts,
         never_active=never,
-        control_densities=tuple(_control(name, each) for name, each in zip(CONTROLS, measured[1:], strict=True)),
+        control_densities=tuple(_control(name, measured.beside[name].sums) for name in ("random", "mean")),
+        controls_left_out={name: measured.left_out[name] for name in CONTROLS if name in measured.left_out},
         tokens=rows,
         documents=len(mine.rows),
         split=split,
@@ -162,31 +132,36 @@ def _of_site(site: Site, dictionary: Made, figures: "Figures", losses: Spliced |
 
 @dataclass(frozen=True, kw_only=True)
 class Figures:
-    """Results from sums: of the dictionary, the random control and the mean."""
+    """Results from sums: of the dictionary and of its controls."""
 
-    measured: tuple[ByDocument, ...]
+    mine: ByDocument
+    beside: Mapping[str, ByDocument]
+    whole: frozenset[str]
+    """The controls that were measured on all rows; of the others no dead share is told, which falls with the rows."""
     origin: str
 
     def fvu(self, sites: tuple[Site, ...]) -> Result:
         """The mean over sites of their fractions of variance unexplained."""
-        parts = [[_shares(each, site) for site in sites] for each in self.measured]
-        pairs = [(np.sum([unexplained for unexplained, _ in part], 0), np.sum([variance for _, variance in part], 0)) for part in parts]
-        over, under = pairs[0]
-        return self._ratio_result("FVU", over, under, baselines=[_ratio(*pair) for pair in pairs[1:]])
+
+        def pair(measured: ByDocument) -> tuple[Sums, Sums]:
+            parts = [_shares(measured, site) for site in sites]
+            return np.sum([unexplained for unexplained, _ in parts], 0), np.sum([variance for _, variance in parts], 0)
+
+        return self._ratio_result("FVU", pair)
 
     def l0(self, members: tuple[Site, ...]) -> Result:
         """The mean over members of their active features a row."""
-        active = [_mean_active(each, members if number < 2 else tuple(each.members)) for number, each in enumerate(self.measured)]
-        return self._ratio_result("L0", active[0], self.measured[0].rows, baselines=[_ratio(each, self.measured[0].rows) for each in active[1:]])
+        return self._ratio_result("L0", lambda measured: (_mean_active(measured, _asked(measured, members)), measured.rows))
 
     def dead_share(self, members: tuple[Site, ...]) -> Result:
         """Over all features of the members."""
-        silent = [
-            np.concatenate([each.members[site].fired for site in (members if number < 2 else tuple(each.members))]) == 0
-            for number, each in enumerate(self.measured)
-        ]
-        dead, of = int(silent[0].sum()), len(silent[0])
-        baselines = {name: float(each.mean()) for name, each in zip(CONTROLS, silent[1:], strict=True)}
+
+        def silent(measured: ByDocument) -> npt.NDArray[np.bool_]:
+            return np.concatenate([measured.members[site].fired for site in _asked(measured, members)]) == 0
+
+        mine = silent(self.mine)
+        baselines = {name: float(silent(each).mean()) for name, each in self.beside.items() if name in self.whole}
+        dead, of = int(mine.sum()), len(mine)
         return _result("dead share", dead / of, wilson(dead, of), n=of, origin=self.origin, baselines=baselines)
 
     def recovered(self, losses: Spliced | None) -> tuple[Result | None, str]:
@@ -194,9 +169,15 @@ class Figures:
         undefined = "" if losses is None else why_undefined(losses)
         return (None if losses is None or undefined else _recovered(losses, origin=self.origin)), undefined
 
-    def _ratio_result(self, name: str, over: npt.NDArray[np.float64], under: npt.NDArray[np.float64], *, baselines: list[float]) -> Result:
-        named = dict(zip(CONTROLS, baselines, strict=True))
-        return _result(name, _ratio(over, under), _interval(over, under), n=len(over), origin=self.origin, baselines=named)
+    def _ratio_result(self, name: str, pair: Callable[[ByDocument], tuple[Sums, Sums]]) -> Result:
+        over, under = pair(self.mine)
+        baselines = {control: _ratio(*pair(each)) for control, each in self.beside.items()}
+        return _result(name, _ratio(over, under), _interval(over, under), n=len(over), origin=self.origin, baselines=baselines)
+
+
+def _asked(measured: ByDocument, members: tuple[Site, ...]) -> tuple[Site, ...]:
+    """Those members, or all of a control that has others."""
+    return members if set(members) <= set(measured.members) else tuple(measured.members)
 
 
 def _shares(measured: ByDocument, site: Site) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
@@ -240,7 +221,7 @@ def why_undefined(losses: Spliced) -> str:
 def _recovered(losses: Spliced, *, origin: str) -> Result:
     span = losses.mean - losses.original
     value = _ratio(losses.mean - losses.dictionary, span)
-    baselines = {"random": _ratio(losses.mean - losses.random, span), "mean": 0.0}
+    baselines = {name: _ratio(losses.mean - each, span) for name, each in losses.controls.items()}
     interval = _interval(losses.mean - losses.dictionary, span)
     return _result("cross-entropy recovered", value, interval, n=len(span), origin=origin, baselines=baselines)
 

@@ -1,6 +1,7 @@
 """What training reports: a record a step, and the result."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -51,6 +52,8 @@ class LrTrial:
     lr: float
     dev_fvu: float | None
     """Fraction of variance unexplained on the dev split after `lr_search_tokens`; None when it diverged."""
+    dev_objective: float | None = None
+    """What the rate was chosen by: `dev_fvu`, or with penalties the squared error and the penalties at full weight, as training counts them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +81,7 @@ class SiteQuality:
 
 @dataclass(frozen=True, kw_only=True)
 class Quality:
-    """Figures on documents held out from training (the test split), each beside the controls `random` and `mean`.
+    """Figures on documents held out from training (the test split), each beside the controls that make sense for the kind.
 
     Where several sites are written, FVU and L0 are means over them, the dead share is of all features, and cross-entropy is recovered with all sites
     replaced at once; `by_site` has each alone.
@@ -98,6 +101,8 @@ class Quality:
     never_active: int
     control_densities: tuple[ControlDensity, ...] = ()
     """The histograms of the controls."""
+    controls_left_out: Mapping[str, str] = field(default_factory=lambda: {})
+    """Why a control does not stand beside the figures, by its name."""
     tokens: int
     """Held-out tokens measured."""
     documents: int

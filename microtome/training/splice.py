@@ -1,8 +1,9 @@
 """Splicing: a model runs with dictionaries in place of its activations, at one site or at all that they write."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import NamedTuple, TypeAlias, final
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,7 @@ import torch
 from microtome.activations import SPLITS, Corpus, Shards
 from microtome.devices import forward_workers
 from microtome.dictionaries import Crosscoder, Dictionary, SparseCodes
-from microtome.models import Edit, Model, Site
+from microtome.models import Edit, Model, Recorded, Replay, Site
 from microtome.shapes import Bool, Int, Tensor
 from microtome.training.export import Made
 from microtome.training.from_forward import FromForward
@@ -19,19 +20,27 @@ from microtome.training.measures import members_of
 
 _FORWARD_TOKENS = 512
 """Tokens a forward: their logits over a vocabulary of 50,000 take 100 MB."""
-EditsOf = Callable[["Contexts"], Mapping[Site, Edit] | None]
+KEPT_BYTES = 2**29
+"""Of the hidden states that forwards go on from; where there would be more, some layers have none, and forwards begin a few layers earlier."""
+Sums: TypeAlias = npt.NDArray[np.float64]
+"""One number a document."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Spliced:
     """Summed next-token cross-entropy of each document, in nats, by what stood at the site."""
 
-    original: npt.NDArray[np.float64]
-    dictionary: npt.NDArray[np.float64]
-    random: npt.NDArray[np.float64]
-    mean: npt.NDArray[np.float64]
-    tokens_by_document: npt.NDArray[np.float64]
+    original: Sums
+    dictionary: Sums
+    controls: Mapping[str, Sums]
+    """By name; the `mean` is always among them."""
+    tokens_by_document: Sums
     """Predicted tokens."""
+
+    @property
+    def mean(self) -> Sums:
+        """With the mean of the activations in their place: where recovery begins."""
+        return self.controls["mean"]
 
     @property
     def tokens(self) -> int:
@@ -50,45 +59,99 @@ class Contexts:
     docs: Int[Tensor, "batch"]
 
 
-def spliced(  # four things that are compared
-    model: Model,
-    contexts: "list[Contexts]",
-    *,
-    dictionary: Made,
-    random: Made,
-    mean: Made,
-    only: Site | None = None,
-    original: npt.NDArray[np.float64] | None = None,
-) -> Spliced:
-    """Run contexts with the activations as they are, and replaced by each of three dictionaries, at all sites that they write or at `only` one.
+class Variant(NamedTuple):
+    """What stands in the model: a dictionary at all sites that it writes, or at `only` one."""
 
-    Positions that the shards do not keep (specials, template, attention sinks) pass unchanged in every variant. Where several sites are replaced,
-    later dictionaries read what the model goes on with. A crosscoder's codes come from the unedited forward: it reads sites behind those it writes.
-    `original`, where it is known of the same contexts, is not run again. On a CPU every core runs forwards of its own.
+    dictionary: Made
+    only: Site | None = None
+
+
+@final
+class Splicer:
+    """The same contexts, forward after forward: as they are, and with dictionaries in place of activations.
+
+    The unedited forward is run once, and what comes before the first site that a dictionary reads or writes is not run again (`Replay`). On a CPU
+    every core runs forwards of its own.
     """
-    there = [each.to(model.device) for each in (dictionary, random, mean)]
-    known = {doc: number for number, doc in enumerate(sorted({int(doc) for batch in contexts for doc in batch.docs}))}
-    losses: dict[tuple[int, int], npt.NDArray[np.float64]] = {}
 
-    def run(task: npt.NDArray[np.int64]) -> int:
-        number, variant = int(task[0]), int(task[1])
-        batch = contexts[number]
-        edit = None if variant == 0 else edits_of(model, there[variant - 1], batch=batch, only=only)
-        losses[number, variant] = model.loss(batch.tokens, mask=batch.real, edit=edit).cpu().double().sum(1).numpy()
-        return 1
+    def __init__(self, model: Model, contexts: "Sequence[Contexts]") -> None:
+        self.model = model
+        self._contexts = list(contexts)
+        self._replay = Replay(model)
+        self._recorded: dict[int, Recorded] = {}
+        self._kept: frozenset[int] = frozenset()
+        """Layers from which forwards can go on."""
+        self._docs = {doc: place for place, doc in enumerate(sorted({int(doc) for batch in self._contexts for doc in batch.docs}))}
 
-    first = 0 if original is None else 1
-    with forward_workers(model.device) as run_all:
-        for _ in run_all(run, (np.array(task) for task in product(range(len(contexts)), range(first, 4)))):
-            pass
-    sums, predicted = np.zeros((4, len(known))), np.zeros(len(known))
-    for number, batch in enumerate(contexts):
-        places = [known[int(doc)] for doc in batch.docs]
-        for variant in range(first, 4):
-            np.add.at(sums[variant], places, losses[number, variant])
-        np.add.at(predicted, places, (batch.real.sum(1) - 1).numpy())
-    unedited = sums[0] if original is None else original
-    return Spliced(original=unedited, dictionary=sums[1], random=sums[2], mean=sums[3], tokens_by_document=predicted)
+    @property
+    def tokens_by_document(self) -> Sums:
+        """Predicted tokens."""
+        return self._summed([(batch.real.sum(1) - 1).double().numpy() for batch in self._contexts])
+
+    @property
+    def original(self) -> Sums:
+        """Of the unedited model."""
+        self._record(frozenset())
+        return self._summed([_by_row(self._recorded[number].losses) for number in range(len(self._contexts))])
+
+    def losses(self, variants: Sequence[Variant]) -> list[Sums]:
+        """Summed cross-entropy of each document, of each variant.
+
+        Positions that the shards do not keep (specials, template, attention sinks) pass unchanged in every variant. Where several sites are replaced,
+        later dictionaries read what the model goes on with. A crosscoder's codes come from the unedited forward: it reads sites behind those that it
+        writes.
+        """
+        there = [Variant(each.dictionary.to(self.model.device), each.only) for each in variants]
+        self._record(frozenset(layer for each in there if (layer := _first_layer(each)) is not None))
+        found: dict[tuple[int, int], npt.NDArray[np.float64]] = {}
+
+        def run(task: npt.NDArray[np.int64]) -> int:
+            number, place = int(task[0]), int(task[1])
+            edit = edits_of(self.model, there[place].dictionary, batch=self._contexts[number], only=there[place].only)
+            found[number, place] = _by_row(self._replay.loss(self._recorded[number], edit=edit))
+            return 1
+
+        with forward_workers(self.model.device) as run_all:
+            for _ in run_all(run, (np.array(task) for task in product(range(len(self._contexts)), range(len(there))))):
+                pass
+        return [self._summed([found[number, place] for number in range(len(self._contexts))]) for place in range(len(there))]
+
+    def _record(self, layers: frozenset[int]) -> None:
+        """Run the unedited forwards, unless they were and can be gone on with from these layers, or from near before them."""
+        if self._recorded and layers <= self._kept:
+            return
+        wanted = sorted(layers | self._kept)
+        row_bytes = self.model.d_model * self.model.dtype.itemsize * sum(batch.tokens.numel() for batch in self._contexts)
+        kept = wanted[:: max(1, -(-row_bytes * len(wanted) // KEPT_BYTES))]
+        self._kept = frozenset(wanted)
+
+        def run(task: npt.NDArray[np.int64]) -> int:
+            batch = self._contexts[int(task[0])]
+            self._recorded[int(task[0])] = self._replay.record(batch.tokens, mask=batch.real, layers=kept)
+            return 1
+
+        with self._replay, forward_workers(self.model.device) as run_all:
+            for _ in run_all(run, (np.array([number]) for number in range(len(self._contexts)))):
+                pass
+
+    def _summed(self, by_context: Sequence[npt.NDArray[np.float64]]) -> Sums:
+        """Each context's figure, summed over the contexts of a document."""
+        sums = np.zeros(len(self._docs))
+        for batch, values in zip(self._contexts, by_context, strict=True):
+            np.add.at(sums, [self._docs[int(doc)] for doc in batch.docs], values)
+        return sums
+
+
+def _by_row(losses: Tensor) -> npt.NDArray[np.float64]:
+    return losses.cpu().double().sum(1).numpy()
+
+
+def _first_layer(variant: Variant) -> int | None:
+    """The layer of the first site that is looked at or changed; None for what comes before all layers."""
+    members = [member for member in members_of(variant.dictionary) if variant.only in {None, *member.writes}]
+    read = (site for member in members if not isinstance(member, Crosscoder) for site in member.inputs)
+    written = (site for member in members for site in member.writes if variant.only in {None, site})
+    return min((-1 if site.layer is None else site.layer for site in (*read, *written)), default=None)
 
 
 def edits_of(model: Model, dictionary: Made, *, batch: "Contexts", only: Site | None = None) -> dict[Site, Edit]:
@@ -114,7 +177,7 @@ class Splice:
     def edits(self, *, only: Site | None = None) -> dict[Site, Edit]:
         """At every site read or written; where nothing is to be written, the edit looks and leaves."""
         written = {site for member in self._members for site in member.writes if only in {None, site}}
-        read = {site for member in self._members for site in member.inputs} - self._known
+        read = {site for member in self._members if written & set(member.writes) for site in member.inputs} - self._known
         return {site: self._edit(site, writes=site in written) for site in read | written}
 
     def _edit(self, site: Site, *, writes: bool) -> Edit:

@@ -25,7 +25,8 @@ from microtome.training.records import Trained
 from microtome.training.scaling import Scaling, ScalingPoint, fit_scaling
 from microtome.training.shared import SharedBatches, View
 from microtome.training.source import StoredRows
-from microtome.training.sweep_controls import SweepControl, controls_of
+from microtome.training.sweep_controls import SweepControl, controls_beside
+from microtome.training.yardstick import Yardstick
 
 SWEEP = "sweep.json"
 KNEE_POINTS = 3
@@ -44,6 +45,12 @@ def _nonlinearity(config: TrainConfig, value: str) -> TrainConfig:
     return replace(config, nonlinearity=kind(**({"k": k} if (k := getattr(config.nonlinearity, "k", None)) is not None else {})))
 
 
+def _decoder(config: TrainConfig, value: str) -> TrainConfig:
+    if value not in {"trained", "frozen"}:
+        raise ValueError("A decoder is trained or frozen.")
+    return replace(config, build=replace(config.build, frozen_decoder=value == "frozen"))
+
+
 def _coefficient(config: TrainConfig, value: str) -> TrainConfig:
     losses = tuple(replace(loss, coefficient=float(value)) if isinstance(loss, Penalty) and loss.thins else loss for loss in config.losses)
     if losses == config.losses and not any(isinstance(loss, Penalty) and loss.thins for loss in losses):
@@ -57,6 +64,7 @@ AXES: dict[str, Callable[[TrainConfig, str], TrainConfig]] = {
     "coefficient": _coefficient,
     "features": lambda config, value: replace(config, d_dict=int(value)),
     "tokens": lambda config, value: replace(config, tokens=int(value)),
+    "decoder": _decoder,
     "lr": lambda config, value: replace(config, lr=float(value)),
     "seed": lambda config, value: replace(config, seed=int(value)),
 }
@@ -93,13 +101,14 @@ class SweepConfig:
         return made
 
 
+_WORDS = {"nonlinearity": "its name", "decoder": "trained or frozen"}
+
+
 def _applied(config: TrainConfig, name: str, *, value: str) -> TrainConfig:
     try:
         return AXES[name](config, value)
     except (ValueError, TypeError) as error:
-        raise ConfigError(
-            f"{value!r} is no value of {name}.", got=value, wanted="a number" if name != "nonlinearity" else "its name", do=str(error)
-        ) from error
+        raise ConfigError(f"{value!r} is no value of {name}.", got=value, wanted=_WORDS.get(name, "a number"), do=str(error)) from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +120,8 @@ class SweepRun:
     tokens: int
     k: int | None
     seed: int
+    frozen_decoder: bool = False
+    """A control: its decoder stayed at its random start."""
     lr: float | None = None
     """The peak learning rate that trained."""
     dictionary: str = ""
@@ -157,21 +168,21 @@ def sweep(
     """
     out, folder = Path(out), Path(dictionaries)
     shared = SharedBatches(source.stream(config.base), seed=config.base.seed)
+    yardstick = Yardstick(source, model=model)
     report = _Together(progress, total=sum(each.tokens for each in config.runs().values()))
     turns: dict[str, tuple[View, Generator[None, None, Trained]]] = {}
     for label, each in config.runs().items():
         view = shared.view()
         where = folder / f"{out.name}-{label}"
-        turns[label] = (view, training(source, each, out=where, model=model, batches=view, progress=report.of(label), replace=replace))
+        run = training(source, each, out=where, model=model, batches=view, yardstick=yardstick, progress=report.of(label), replace=replace)
+        turns[label] = (view, run)
     ended = _take_turns(turns)
     runs = tuple(_run(label, each, ended[label]) for label, each in config.runs().items())
     trained = {label: each for label, each in ended.items() if isinstance(each, Trained)}
     inputs = {**source.inputs(), "model": "none" if model is None else model.fingerprint}
     inputs |= {f"run {label}": each.id for label, each in trained.items()}
     with Draft.open(out, "sweep", config=config, inputs=inputs, replace=True) as draft:
-        ks = sorted({run.k for run in runs if run.k is not None})
-        made_of = [each.dictionary for each in trained.values()]
-        controls = controls_of(made_of, source, ks=ks, model=model, progress=progress) if trained else ()
+        controls = controls_beside(list(trained.values()), yardstick, progress=progress)
         scaling, refused = _scaling(runs)
         made = Sweep(
             runs=runs,
@@ -200,7 +211,7 @@ def choose(runs: Sequence[SweepRun]) -> str | None:
     """
     best: dict[int | None, tuple[float, float, str]] = {}
     for run in runs:
-        if run.fvu is not None and run.l0 is not None and (run.k not in best or run.fvu.value < best[run.k][1]):
+        if run.fvu is not None and run.l0 is not None and not run.frozen_decoder and (run.k not in best or run.fvu.value < best[run.k][1]):
             best[run.k] = (run.l0.value, run.fvu.value, run.label)
     points = sorted(best.values())
     if len(points) <= 1:
@@ -238,7 +249,14 @@ def _take_turns(turns: Mapping[str, tuple[View, Generator[None, None, Trained]]]
 
 
 def _run(label: str, config: TrainConfig, ended: Trained | TrainingDiverged) -> SweepRun:
-    told = SweepRun(label=label, features=config.d_dict, tokens=config.tokens, k=getattr(config.nonlinearity, "k", None), seed=config.seed)
+    told = SweepRun(
+        label=label,
+        features=config.d_dict,
+        tokens=config.tokens,
+        k=getattr(config.nonlinearity, "k", None),
+        seed=config.seed,
+        frozen_decoder=config.build.frozen_decoder,
+    )
     if isinstance(ended, MicrotomeError):
         return replace(told, failed=f"{ended.what} Got {ended.got}.")
     quality = ended.quality
@@ -258,7 +276,7 @@ def _scaling(runs: Sequence[SweepRun]) -> tuple[Scaling | None, str]:
     """The law of the runs with the lowest FVU of every size, or why there is none."""
     best: dict[tuple[int, int], float] = {}
     for run in runs:
-        if run.fvu is not None:
+        if run.fvu is not None and not run.frozen_decoder:
             size = (run.features, run.tokens)
             best[size] = min(run.fvu.value, best.get(size, math.inf))
     if len({run.k for run in runs}) > 1:

@@ -109,7 +109,9 @@ def strip(value: float, *, low: float | None, high: float | None, controls: Mapp
     known = [v for v in (value, high, *controls.values()) if v is not None and math.isfinite(v)]
     axis = Axis(low=min(0.0, *known), high=max(1e-12, *known) * 1.04, start=8, end=292)
     parts = [tag("line", class_="axis", x1=8, x2=292, y1=13, y2=13), tag("line", class_="axis", x1=_px(axis.at(0)), x2=_px(axis.at(0)), y1=8, y2=18)]
-    parts += [tag("circle", class_=f"control {name}", cx=_px(axis.at(control)), cy=13, r=5) for name, control in controls.items()]
+    for name, control in controls.items():
+        ring = tag("circle", class_=f"control {name}", cx=_px(axis.at(control)), cy=13, r=5)
+        parts.append(tag("g", tag("title", f"{name}: {control:.4g}"), ring))
     if low is not None and high is not None:
         parts.append(tag("line", class_="whisker", x1=_px(axis.at(low)), x2=_px(axis.at(high)), y1=13, y2=13))
     parts.append(tag("circle", class_="dot", cx=_px(axis.at(value)), cy=13, r=5))

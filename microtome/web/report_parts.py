@@ -7,6 +7,7 @@ from typing import Any
 
 from microtome.costs import Cost
 from microtome.features import Card, Window
+from microtome.training import CONTROLS
 from microtome.web.charts import Series, curves, histogram, spark, strip
 from microtome.web.markup import Markup, join, tag
 from microtome.web.report_content import Content, Gallery
@@ -106,24 +107,28 @@ def _headline(quality: Mapping[str, Any]) -> dict[str, str]:
 
 def _quality(content: Content) -> Markup:
     rows: list[Markup] = []
-    for figure in _results(content.quality):
+    results = _results(content.quality)
+    beside = [name for name in CONTROLS if any(name in (figure.get("baselines") or {}) for figure in results)]
+    for figure in results:
         controls: Mapping[str, float] = figure.get("baselines") or {}
         low, high = figure.get("low"), figure.get("high")
         interval = f"{_number(low)} – {_number(high)}" if low is not None and high is not None else "–"
         what = tag("td", figure["name"], tag("small", figure.get("definition") or ""), class_="what")
-        cells = [_number(figure["value"]), interval, *(_number(controls[name]) if name in controls else "–" for name in ("random", "mean"))]
+        cells = [_number(figure["value"]), interval, *(_number(controls[name]) if name in controls else "–" for name in beside)]
         picture = strip(figure["value"], low=low, high=high, controls=controls)
         rows.append(tag("tr", what, *(tag("td", cell, class_="num") for cell in cells), tag("td", picture, class_="picture")))
-    heads = [tag("th", "held-out figure"), *(tag("th", name, class_="num") for name in ("value", "95 % interval", "random", "mean")), tag("th", "")]
+    heads = [tag("th", "held-out figure"), *(tag("th", name, class_="num") for name in ("value", "95 % interval", *beside)), tag("th", "")]
     table = tag("table", tag("thead", tag("tr", *heads)), tag("tbody", *rows))
     legend = (
-        "Filled dot: this dictionary, with its interval over documents. Rings: a dictionary of random directions, and (dashed) the mean activation."
+        "Filled dot: this dictionary, with its interval over documents. Rings: its controls, the mean activation dashed; point at one for its name."
     )
+    left_out: Mapping[str, str] = content.quality.get("controls_left_out") or {}
+    without = " ".join(f"No {name} control: {why}." for name, why in left_out.items())
     undefined = content.quality.get("ce_undefined", "")
     remark = tag("p", f"Cross-entropy recovered is not defined: {undefined}.", class_="soft") if undefined else Markup("")
-    figures = join(tag("div", table, class_="scroll"), tag("p", legend, class_="soft"), remark, _densities(content.quality))
+    figures = join(tag("div", table, class_="scroll"), tag("p", f"{legend} {without}".rstrip(), class_="soft"), remark, _densities(content.quality))
     body = figures if rows else tag("p", "not measured", class_="empty")
-    return join(tag("h2", "How good is the dictionary?"), tag("p", "Measured on documents that training did not see, beside two controls."), body)
+    return join(tag("h2", "How good is the dictionary?"), tag("p", "Measured on documents that training did not see, beside controls."), body)
 
 
 def _densities(quality: Mapping[str, Any]) -> Markup:

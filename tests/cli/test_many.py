@@ -68,11 +68,13 @@ def test_the_card_says_what_on_what_how_good_and_what_is_not_known(workspace: Pa
     assert card["what"]["kind"] == "SAE"
     assert card["what"]["nonlinearity"] == "topk k 3"
     assert card["trained_on"]["text"].startswith("matrix")
-    assert card["quality"]["fvu"]["baselines"].keys() == {"random", "mean"}
+    assert card["quality"]["fvu"]["baselines"].keys() == {"random", "k-means", "pca", "mean"}
     assert any("measured on" in limit for limit in card["limits"])
     shown = call("show", "three", "--workspace", str(workspace))
     assert "FVU" in shown.out
     assert "limit" in shown.out
+    for control in ("random", "k-means", "pca", "mean", "no frozen decoder", "no neurons"):
+        assert control in shown.out
 
 
 def test_a_foreign_dictionary_has_a_card_that_claims_nothing_about_it(workspace: Path, tmp_path: Path) -> None:

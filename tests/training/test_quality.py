@@ -18,7 +18,7 @@ from microtome.models import Model, Site, tiny
 from microtome.training import ControlDensity, Quality, measure_quality
 from microtome.training.measures import fvu
 from microtome.training.quality import density, why_undefined
-from microtome.training.splice import Splice, Spliced, contexts_of, spliced
+from microtome.training.splice import Splice, Spliced, Splicer, Variant, contexts_of
 from tests.training.planted import SITE, planted_rows, planted_shards
 
 
@@ -152,8 +152,8 @@ def test_dictionaries_move_to_the_models_device(tiny_learnt: Learnt, monkeypatch
     for kind in (SAE, MeanDictionary):
         monkeypatch.setattr(kind, "to", lambda self, device: moved.append((type(self).__name__, device)) or self)
     sae, mean = exact(model.d_model), MeanDictionary(torch.zeros(model.d_model), site=SITE)
-    spliced(model, list(contexts_of(shards, corpus, split="test", tokens=400)), dictionary=sae, random=sae, mean=mean)
-    assert moved == [("SAE", model.device), ("SAE", model.device), ("MeanDictionary", model.device)]
+    Splicer(model, list(contexts_of(shards, corpus, split="test", tokens=400))).losses([Variant(sae), Variant(mean)])
+    assert moved == [("SAE", model.device), ("MeanDictionary", model.device)]
 
 
 def test_splicing_a_perfect_dictionary_recovers_the_cross_entropy(tiny_learnt: Learnt) -> None:
@@ -202,7 +202,8 @@ def test_where_the_mean_costs_nothing_recovery_is_not_defined_and_says_so(tmp_pa
 def test_the_cost_of_the_mean_decides_whether_recovery_is_defined() -> None:
     def losses(costs: list[float]) -> Spliced:
         cost = np.array(costs)
-        return Spliced(original=10 - cost, dictionary=10 - cost / 2, random=10 + 0 * cost, mean=10 + 0 * cost, tokens_by_document=10 + 0 * cost)
+        same = 10 + 0 * cost
+        return Spliced(original=10 - cost, dictionary=10 - cost / 2, controls={"mean": same}, tokens_by_document=same)
 
     assert why_undefined(losses([1.0, 2.0, 1.5, 1.0])) == ""
     assert why_undefined(losses([0.0, 0.0, 0.0, 0.0])).startswith("replacing the activations by their mean costs 0 (0 to 0 nats a token)")

@@ -9,9 +9,11 @@ import torch
 
 from microtome.activations import FromMatrix, shards_from_matrix
 from microtome.artifacts import read_manifest
+from microtome.dictionaries import load_any
 from microtome.errors import ConfigError
 from microtome.stats import Result
-from microtome.training import Planted, PlantedConfig, TrainConfig, train
+from microtome.training import Planted, PlantedConfig, TrainConfig, measure_quality, train
+from microtome.training.loop import open_trained
 from microtome.training.shared import SharedBatches
 from microtome.training.source import Served, StoredRows
 from microtome.training.sweep import SweepConfig, SweepRun, choose, open_sweep, sweep
@@ -73,11 +75,23 @@ def test_a_run_of_a_sweep_is_the_artifact_that_training_alone_makes(tmp_path: Pa
     assert alone.id == done.runs[0].id == read_manifest(tmp_path / "s-k2-seed0").id
     assert read_manifest(tmp_path / "s-k2-seed1").inputs["order"] == "seed 0"
     assert done == open_sweep(tmp_path / "s")
-    assert [control.name for control in done.controls] == ["pca", "pca", "k-means"]
+    assert [control.name for control in done.controls] == ["k-means", "pca", "pca"]
+    at = {(control.name, round(control.l0.value)): control.fvu for control in done.controls}
     for run in done.runs:
         assert run.fvu is not None
-        assert set(run.fvu.baselines) == {"random", "mean"}
         assert run.fvu.low is not None
+        assert set(run.fvu.baselines) == {"random", "k-means", "pca", "mean"}
+        assert run.fvu.baselines["pca"] == at["pca", run.k or 0].value, "the control at the L0 of the run"
+        assert run.fvu.baselines["k-means"] == at["k-means", 1].value
+
+
+def test_a_run_of_a_sweep_has_the_quality_that_it_would_have_alone(tmp_path: Path) -> None:
+    made = planted_shards(tmp_path)
+    config = SweepConfig(base=small_config(), axes={"k": ("2", "3"), "features": ("16", "32")})
+    done = sweep(source_of(made), config, out=tmp_path / "s", dictionaries=tmp_path)
+    for run in done.runs:
+        alone = measure_quality(load_any(tmp_path / run.dictionary), made.shards, corpus=made.corpus)
+        assert alone == open_trained(tmp_path / run.dictionary).quality
 
 
 def test_a_finished_sweep_is_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

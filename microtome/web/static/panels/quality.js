@@ -1,4 +1,4 @@
-// The dictionary's held-out figures, each beside its controls: a random dictionary and the mean.
+// The dictionary's held-out figures, each beside its controls.
 import { HistogramChart } from "./charts.js";
 import { html } from "../lib/dom.js";
 import { count, num } from "../lib/format.js";
@@ -17,13 +17,18 @@ function Densities({ quality }) {
     <${HistogramChart} histogram=${{ edges, counts, unit: "density", log: true }} what="features" height=${72} /></div>`)}</div>`;
 }
 
+/** Columns of the table, in this order. */
+const CONTROLS = ["random", "frozen decoder", "k-means", "pca", "neurons", "mean"];
+
 /** @param {{ quality: Record<string, any>, quantised: string }} props */
 export function QualityPanel({ quality, quantised }) {
   const results = Object.entries(quality).filter(([, value]) => isResult(value));
   if (results.length === 0) {
     return html`<section class="panel" id="quality"><h2>Quality</h2><p class="quiet">Not measured for this dictionary.</p></section>`;
   }
-  const controls = [...new Set(results.flatMap(([, result]) => Object.keys(result.baselines)))].sort().reverse();
+  const named = new Set(results.flatMap(([, result]) => Object.keys(result.baselines)));
+  const controls = [...CONTROLS.filter((name) => named.has(name)), ...[...named].filter((name) => !CONTROLS.includes(name))];
+  const leftOut = Object.entries(quality.controls_left_out ?? {});
   return html`<section class="panel" id="quality"><h2>Quality on held-out text</h2>
     <table class="mini">
       <thead><tr><th></th><th>this dictionary</th>${controls.map((name) => html`<th>${name} <span class="quiet">control</span></th>`)}</tr></thead>
@@ -32,6 +37,7 @@ export function QualityPanel({ quality, quantised }) {
         ${controls.map((name) => html`<td class="quiet">${name in result.baselines ? num(result.baselines[name]) : ""}</td>`)}</tr>`)}</tbody>
     </table>
     ${quality.ce_undefined && html`<p class="note">Cross-entropy recovered is not defined: ${quality.ce_undefined}.</p>`}
+    ${leftOut.map(([name, why]) => html`<p class="note">No ${name} control: ${why}.</p>`)}
     <${Densities} quality=${quality} />
     <p class="note">95 % intervals: ${results.map(([key, result]) => `${result.name || key}, n ${count(result.n)}`).join("; ")}.${quantised && ` Measured on the ${quantised} model.`}</p>
   </section>`;
