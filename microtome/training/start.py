@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from microtome.errors import NotEnoughTokens
+from microtome.errors import ActivationsNotFinite, NotEnoughTokens
 from microtome.models import Site
 from microtome.shapes import Float, Tensor
 from microtome.training.config import TrainConfig
@@ -76,7 +76,10 @@ def _scaled(layout: Layout, rows: Mapping[Site, Tensor], sites: Mapping[Site, Si
 def _site_start(sample: Float[Tensor, "n d"]) -> SiteStart:
     mean, width = sample.mean(0), sample.shape[1]
     spread = float((sample - mean).square().sum(1).mean())
-    if not math.isfinite(spread) or spread <= 0:
+    if not math.isfinite(spread):
+        do = "Harvest again, in float32 if they are large; a model that gives NaN cannot be trained on."
+        raise ActivationsNotFinite("the activations are not all finite.", got=f"variance {spread} over {len(sample)} rows", wanted="numbers", do=do)
+    if spread <= 0:
         do = "Harvest more documents, or another site."
         raise NotEnoughTokens("the activations do not vary.", got=f"variance {spread} over {len(sample)} rows", wanted="above 0", do=do)
     scale = math.sqrt(width / spread)

@@ -116,10 +116,18 @@ def test_batchtopk_keeps_k_on_rows_it_has_not_seen_also_after_few_steps_or_rows(
 def test_the_running_threshold_follows_batches_that_change() -> None:
     rule = BatchTopKRule(k=1)
     for value in torch.linspace(2.0, 1.0, 6).tolist():
-        pairs = Pairs.of_rows(torch.tensor([0]), torch.tensor([0]), rows=1, d_dict=1)
-        pre = torch.tensor([value])
-        rule.observe(Active(support=Sparse(pairs), pre=pre, values=pre, strength=pre))
+        rule.observe(_one_place(value))
     assert rule.threshold == pytest.approx(1.1, abs=0.1)
+    running = rule.threshold
+    rule.settle(_one_place(float("nan")))
+    assert rule.threshold == running
+    rule.settle(_one_place(0.5))
+    assert rule.threshold == 0.5
+
+
+def _one_place(value: float) -> Active:
+    pairs, pre = Pairs.of_rows(torch.tensor([0]), torch.tensor([0]), rows=1, d_dict=1), torch.tensor([value])
+    return Active(support=Sparse(pairs), pre=pre, values=pre, strength=pre)
 
 
 def densely_trained(fit: Fit, rows: torch.Tensor, *, k: int) -> torch.Tensor:

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from microtome.errors import NotEnoughTokens
+from microtome.errors import ActivationsNotFinite, NotEnoughTokens
 from microtome.models import Site
 from microtome.training import TrainConfig
 from microtome.training.layout import layouts
@@ -61,3 +61,11 @@ def test_no_other_point_is_nearer_to_all_rows_than_the_geometric_median() -> Non
 def test_rows_that_do_not_vary_are_refused() -> None:
     with pytest.raises(NotEnoughTokens, match="do not vary"):
         started(torch.ones(100, 16), small_config())
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_rows_that_are_not_finite_are_named_so(value: float) -> None:
+    rows = planted_rows(500)
+    rows[100, 3] = value
+    with pytest.raises(ActivationsNotFinite, match="not all finite"):
+        started(rows, small_config())

@@ -9,6 +9,7 @@ import torch
 
 from microtome.dictionaries import AbsTopK, BatchTopK, Gated, JumpReLU, Nonlinearity, ReLU, TopK
 from microtome.dictionaries.kernels import Proposer
+from microtome.errors import ConfigError
 from microtome.models import Site
 from microtome.training import L0, L1, Build, Loss, Matryoshka, Nested, Penalty, PreAct, Tanh, TrainConfig
 from microtome.training.forward import Batch, Parameters, Plan
@@ -47,9 +48,26 @@ THINNED: dict[str, tuple[Nonlinearity, tuple[Loss, ...]]] = {
     "gated, tanh, matryoshka": (Gated(), (Tanh(coefficient=0.3), Matryoshka(prefixes=(9,)))),
 }
 
+SQUARED: dict[str, tuple[Loss, ...]] = {"": (), ", matryoshka": (Matryoshka(prefixes=(5, 11)),), ", nested": (Nested(prefix=7),)}
+THINNING: dict[str, tuple[Loss, ...]] = {
+    "no penalty": (),
+    "l1": (L1(coefficient=0.3),),
+    "tanh": (Tanh(coefficient=0.5, scale=2.0),),
+    "l0": (L0(coefficient=0.3, target=None),),
+    "l0 target": (L0(coefficient=0.3, target=4.0),),
+    "l1, preact": (L1(coefficient=0.3), PreAct(coefficient=0.1)),
+}
+EVERY = {"relu": ReLU(), "jumprelu": JumpReLU(), "topk": TopK(k=K), "abstopk": AbsTopK(k=K), "batchtopk": BatchTopK(k=K), "gated": Gated()}
+PAIRS = {
+    f"{name}, {thinning}{squared}": (nonlinearity, (*THINNING[thinning], *SQUARED[squared]))
+    for name, nonlinearity in EVERY.items()
+    for thinning in THINNING
+    for squared in SQUARED
+}
+
 
 def case(kind: str, thinned: str, *, through: Literal["all", "threshold"] = "all") -> TrainConfig:
-    nonlinearity, losses = THINNED[thinned]
+    nonlinearity, losses = THINNED.get(thinned) or PAIRS[thinned]
     changes = dict(KINDS[kind])
     build = changes.pop("build", Build(bandwidth=0.5))
     assert isinstance(build, Build)
@@ -231,6 +249,17 @@ def compare(config: TrainConfig, *, dense: bool) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_gradients_are_those_of_the_dense_formula(kind: str, thinned: str) -> None:
     compare(case(kind, thinned), dense=False)
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_every_nonlinearity_meets_every_loss_that_it_may_have(pair: str) -> None:
+    name, asked = pair.split(", ", 1)
+    pointless = "no penalty" in asked and name in {"relu", "jumprelu", "gated"}
+    if pointless or ("l0" in asked and name != "jumprelu") or ("preact" in asked and name not in {"relu", "jumprelu"}):
+        with pytest.raises(ConfigError):
+            case("sae", pair)
+    else:
+        compare(case("sae", pair), dense=False)
 
 
 @pytest.mark.parametrize("thinned", [name for name, (nonlinearity, _) in THINNED.items() if isinstance(nonlinearity, ReLU | JumpReLU | Gated)])

@@ -50,7 +50,9 @@ class BatchTopKRule(Rule):
         self._seen += 1
 
     def settle(self, active: Active) -> None:
-        self._mean.fill_(self._least(active))
+        least = self._least(active)
+        if math.isfinite(least):
+            self._mean.fill_(least)
 
     def _least(self, active: Active) -> float:
         least = self.group.least(float(active.pre.min()) if len(active.pre) else math.inf)
