@@ -58,8 +58,8 @@ def main() -> None:
     say(f"FVU {beaten}; all layers replaced: cross-entropy recovered {recovered['value'] if recovered else 'undefined'}")
     within("transcoders of 30 layers from text, 1M tokens", minutes, limit=20.0, unit="min", equal=f"held-out FVU {beaten}")
     within("transcoders of 30 layers, peak memory", peak[0] / GIGABYTE, limit=6.0, unit="GB")
-    for layer in STUDY:
-        within(f"transcoders of 30 layers, FVU at layer {layer} ÷ quick study", found[layer], limit=STUDY[layer], unit="FVU")
+    for layer, fvu in STUDY.items():
+        within(f"transcoders of 30 layers, FVU of layer {layer} beside the study's", found[layer], limit=fvu, unit="FVU")
     if keep is None:
         shutil.rmtree(workspace, ignore_errors=True)
 
