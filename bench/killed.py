@@ -46,7 +46,8 @@ def taken(out: Path) -> list[str]:
 def repeated(steps: list[str], *, end: int) -> int:
     """How many of the first `end` steps the run that went on then took again."""
     before, first = steps[:end], steps[end]
-    return before[::-1].index(first) + 1 if first in before else 0
+    lost = before[-before[::-1].index(first) - 1 :] if first in before else []
+    return len({(phase, step) for phase, _, step in map(str.split, lost)})  # a step of the search is one of each of its rates
 
 
 def main() -> None:
