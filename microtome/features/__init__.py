@@ -1,15 +1,18 @@
 """Features: what each feature of a dictionary responds to, kept on disk so that any question about it is answered in milliseconds.
 
-Makes a *feature index* from a corpus, its activation shards and a dictionary: postings in both directions (token → features, feature →
+Makes a *feature index* from a corpus and a dictionary, or a set of one a layer: postings in both directions (token → features, feature →
 tokens), one row of statistics a feature, and a rule label with its exact F1 for every feature. Begin with `build_index` and
-`FeatureIndex`; what they answer with is in `records.py`. A new kind of rule is one function in `rules.py`.
+`FeatureIndex`; what they answer with is in `records.py` and `links.py`. A new kind of rule is one function in `rules.py`.
 """
 
 from microtome.features.build import build_index
 from microtome.features.catalogue import Catalogue
+from microtome.features.components import Component
 from microtome.features.config import IndexConfig
 from microtome.features.feature_card import Card
 from microtome.features.index import FeatureIndex
+from microtome.features.links import Coactive, Link, Links, Suppressed
+from microtome.features.members import Place
 from microtome.features.records import (
     Breakdown,
     DocumentFeature,
@@ -46,6 +49,12 @@ __all__ = [
     "Catalogue",
     "Breakdown",
     "Card",
+    "Coactive",
+    "Component",
+    "Link",
+    "Links",
+    "Place",
+    "Suppressed",
     "DocumentFeature",
     "DocumentList",
     "DocumentRow",

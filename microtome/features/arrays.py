@@ -39,7 +39,7 @@ def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
     made = create_arrays(path, {name: (array.dtype, array.shape) for name, array in arrays.items()})
     for name, array in arrays.items():
         made[name][...] = array
-        _flush(made[name])
+    flush_arrays(made)
 
 
 def open_arrays(path: Path) -> dict[str, Array]:
@@ -68,6 +68,8 @@ def _map(path: Path, header: Mapping[str, Any], start: int, *, mode: Any) -> dic
     return arrays
 
 
-def _flush(array: Array) -> None:
-    if isinstance(array, np.memmap):
-        array.flush()
+def flush_arrays(arrays: Mapping[str, Array]) -> None:
+    """Write what was put into mapped arrays to the disk."""
+    for array in arrays.values():
+        if isinstance(array, np.memmap):
+            array.flush()

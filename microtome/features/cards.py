@@ -37,6 +37,8 @@ def card(store: Store, feature: int) -> Card:
     return Card(
         index=store.name,
         feature=feature,
+        site=store.sites[feature],
+        number=store.numbering.place(feature).number,
         n_features=store.n_features,
         label=store.label(feature),
         rule=rule_of(row),

@@ -27,6 +27,10 @@ class Card:
     index: str
     """Name of the index."""
     feature: int
+    site: str
+    """The site that its dictionary reads …"""
+    number: int
+    """… and its number there."""
     n_features: int
     label: Label
     """The person's label if there is one, else the rule's."""

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import torch
 
+from microtome.dictionaries import Dictionary
 from microtome.shapes import Bool, Float, Int, Tensor
 
 _BLOCK = 256
@@ -24,6 +25,16 @@ class Block(NamedTuple):
     first: int
     top: Ranked
     bottom: Ranked
+
+
+def output_directions(dictionary: Dictionary) -> Float[Tensor, "d_dict d_out"]:
+    """What one unit of each feature adds to the residual stream in all, float32: the sum over the sites that a cross-layer dictionary writes.
+
+    A crosscoder's parts lie side by side.
+    """
+    if len(dictionary.inputs) > 1 or len(dictionary.writes) == 1:
+        return dictionary.directions().detach().float().cpu()
+    return torch.stack([dictionary.directions(write=site).detach().float().cpu() for site in dictionary.writes]).sum(0)
 
 
 def direct_logits(

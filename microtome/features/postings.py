@@ -3,6 +3,8 @@
 | file | holds |
 |---|---|
 | `forward-00000.safetensors` … (a shard each) | `indptr` i64 [tokens + 1], `ids` u16/u32 [nnz] ascending in a row, `values` [nnz], `keep` [tokens] |
+| … of a set, too | `bounds` u16 [tokens, members]: where each member's run begins within the token's row |
+| … read after a norm | `scales` f32 [tokens, members]: the norm's scale of that token (1 where a member reads without one) |
 | `inverted.safetensors` | `indptr` int64 [d_dict + 1], `positions` u32 [nnz] ascending in a feature, `values` [nnz] |
 
 Tokens that are not kept have empty rows: specials, template words and attention sinks take no part in anything the index says.
@@ -11,18 +13,20 @@ Tokens that are not kept have empty rows: specials, template words and attention
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
-import torch
 
-from microtome.activations import ShardBlock
-from microtome.dictionaries import Dictionary
 from microtome.errors import ActivationsNotFinite
-from microtome.features.arrays import Array, create_arrays, open_arrays, write_arrays
+from microtome.features.arrays import Array, create_arrays, flush_arrays, open_arrays
+from microtome.features.members import Members
+from microtome.features.passes import Batch, Pass, Visited
 
 INVERTED = "inverted.safetensors"
-_ROWS = 4096
-"""Tokens encoded at a time."""
+_ENTRIES = 1 << 22
+"""Postings turned around at a time."""
+Scales: TypeAlias = Callable[[Batch], Array | None]
+"""The norm's scale of each token for each member, float32 [n, members]; None where none is read after a norm."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,33 +50,97 @@ class Rows:
     keep: Array
 
 
+@dataclass(frozen=True, kw_only=True)
+class ForwardRows:
+    """Some rows of one forward file."""
+
+    rows: Array
+    arrays: dict[str, Array]
+
+    def runs(self, members: range, *, n_members: int) -> tuple[Array, Array]:
+        """Where the run of each of consecutive members begins and ends in `ids` and `values`, int64 [rows, members]."""
+        first, last = self.arrays["indptr"][self.rows], self.arrays["indptr"][self.rows + 1]
+        if "bounds" not in self.arrays:
+            return first[:, None], last[:, None]
+        inner = first[:, None] + self.arrays["bounds"][self.rows, members.start : members.stop + 1].astype(np.int64)
+        ends = inner if members.stop < n_members else np.concatenate([inner, last[:, None]], 1)
+        return inner[:, : len(members)], ends[:, 1:]
+
+    def scales(self, members: range) -> Array | None:
+        """The norm's scale for each of those members, float32 [rows, members]; None where none is read after a norm."""
+        return self.arrays["scales"][self.rows, members.start : members.stop] if "scales" in self.arrays else None
+
+
 def forward_name(shard: int) -> str:
     """`forward-00000.safetensors`, …"""
     return f"forward-{shard:05d}.safetensors"
 
 
-def write_forward(path: Path, block: ShardBlock, *, dictionary: Dictionary, values: str) -> None:
-    """Encode the kept tokens of one shard and write them as compressed rows."""
-    keep = block.keep
+def write_forward(path: Path, source: Pass, number: int, *, members: Members, scales: Scales, values: str) -> None:
+    """Encode the kept tokens of one range and write them as compressed rows."""
+    start, _ = source.ranges[number]
+
+    def encode(batch: Batch) -> _Encoded:
+        codes = members.encode(batch.inputs)
+        stored = _stored(codes.values, dtype=values, near=start + int(batch.positions[0]), members=members) if len(batch.positions) else codes.values
+        active = stored > 0
+        before = np.concatenate([[0], np.cumsum(active)])
+        indptr = before[codes.indptr]
+        return _Encoded(
+            positions=batch.positions,
+            indptr=indptr,
+            ids=codes.ids[active].astype(id_dtype(len(members.numbering))),
+            values=stored[active],
+            bounds=(before[codes.indptr[:-1, None] + codes.bounds] - indptr[:-1, None]).astype(np.uint16 if before[-1] < 1 << 16 else np.uint32),
+            scales=scales(batch),
+        )
+
+    visited = source.visit(number, encode)
+    _write_rows(path, visited, members=len(members), empty=np.empty(0, values), d_dict=len(members.numbering))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Encoded:
+    """The rows of one batch."""
+
+    positions: Array
+    indptr: Array
+    ids: Array
+    values: Array
+    bounds: Array
+    scales: Array | None
+
+
+def _write_rows(path: Path, visited: Visited[_Encoded], *, members: int, empty: Array, d_dict: int) -> None:
+    """Put the rows of all batches in the order of their positions; those of attention sinks become empty."""
+    keep = visited.keep
     counts = np.zeros(len(keep), dtype=np.int64)
-    ids: list[Array] = []
-    found: list[Array] = []
-    with torch.no_grad():
-        for start in range(0, len(keep), _ROWS):
-            rows = torch.nonzero(keep[start : start + _ROWS]).squeeze(1) + start
-            if not len(rows):
-                continue
-            csr = dictionary.encode(block.x[rows].float()).to_csr()
-            stored = _stored(csr.values, dtype=values, near=block.start + start, dictionary=dictionary)
-            active = stored > 0
-            token = np.repeat(np.arange(len(rows)), np.diff(csr.indptr.numpy()))[active]
-            counts[rows.numpy()] = np.bincount(token, minlength=len(rows))
-            ids.append(csr.indices.numpy()[active].astype(id_dtype(dictionary.d_dict)))
-            found.append(stored[active])
+    for part in visited.results:
+        counts[part.positions] = np.where(keep[part.positions], np.diff(part.indptr), 0)
     indptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    empty = [np.empty(0, dtype=id_dtype(dictionary.d_dict))], [np.empty(0, dtype=values)]
-    arrays = {"indptr": indptr, "ids": np.concatenate(ids or empty[0]), "values": np.concatenate(found or empty[1]), "keep": keep.numpy()}
-    write_arrays(path, arrays)
+    nnz = int(indptr[-1])
+    wanted: dict[str, tuple[Any, tuple[int, ...]]] = {
+        "indptr": (np.int64, indptr.shape),
+        "ids": (id_dtype(d_dict), (nnz,)),
+        "values": (empty.dtype, (nnz,)),
+        "keep": (np.bool_, keep.shape),
+    }
+    if members > 1:
+        wanted["bounds"] = (np.uint16 if counts.max(initial=0) < 1 << 16 else np.uint32, (len(keep), members))
+    if any(part.scales is not None for part in visited.results):
+        wanted["scales"] = (np.float32, (len(keep), members))
+    made = create_arrays(path, wanted)
+    made["indptr"][...], made["keep"][...] = indptr, keep
+    for part in visited.results:
+        mine = keep[part.positions]
+        entries = np.repeat(mine, np.diff(part.indptr))
+        at = np.repeat(indptr[part.positions] - part.indptr[:-1], np.diff(part.indptr)) + np.arange(len(part.ids))
+        made["ids"][at[entries]], made["values"][at[entries]] = part.ids[entries], part.values[entries]
+        if "bounds" in made:
+            made["bounds"][part.positions[mine]] = part.bounds[mine]
+        if "scales" in made and part.scales is not None:
+            made["scales"][part.positions[mine]] = part.scales[mine]
+    flush_arrays(made)
 
 
 def id_dtype(d_dict: int) -> type[np.uint16] | type[np.uint32]:
@@ -95,19 +163,27 @@ def write_inverted(
     made["indptr"][...] = indptr
     filled = indptr[:-1].copy()
     for shard, arrays in enumerate(opened):
-        ids = np.asarray(arrays["ids"])
-        order = np.argsort(ids, kind="stable")
-        here = np.bincount(ids, minlength=d_dict)
-        within = np.arange(len(ids)) - np.repeat(np.cumsum(here) - here, here)
-        target = np.repeat(filled, here) + within
-        position = np.repeat(np.arange(len(arrays["indptr"]) - 1, dtype=np.int64), np.diff(arrays["indptr"])) + starts[shard]
-        made["positions"][target] = position[order]
-        made["values"][target] = arrays["values"][order]
-        filled += here
+        for first, last in _slices(np.asarray(arrays["indptr"]), entries=_ENTRIES):
+            rows = np.asarray(arrays["indptr"][first : last + 1])
+            ids = np.asarray(arrays["ids"][rows[0] : rows[-1]])
+            order = np.argsort(ids, kind="stable")
+            here = np.bincount(ids, minlength=d_dict)
+            target = np.repeat(filled - (np.cumsum(here) - here), here) + np.arange(len(ids))
+            position = np.repeat(np.arange(first, last, dtype=np.int64), np.diff(rows)) + starts[shard]
+            made["positions"][target] = position[order]
+            made["values"][target] = arrays["values"][rows[0] : rows[-1]][order]
+            filled += here
         tick(shard)
-    for array in made.values():
-        if isinstance(array, np.memmap):
-            array.flush()
+    flush_arrays(made)
+
+
+def _slices(indptr: Array, *, entries: int) -> Iterator[tuple[int, int]]:
+    """Consecutive ranges of rows that hold at most so many entries together, or one row each."""
+    first, n = 0, len(indptr) - 1
+    while first < n:
+        last = max(first + 1, int(np.searchsorted(indptr, indptr[first] + entries, side="right")) - 1)
+        yield first, min(last, n)
+        first = last
 
 
 class Postings:
@@ -158,6 +234,14 @@ class Postings:
         """Which tokens take part, [n_tokens]."""
         return np.concatenate([np.asarray(arrays["keep"]) for arrays in self._forward])
 
+    def forward(self, positions: Array) -> Iterator[tuple[Array, ForwardRows]]:
+        """The rows of ascending positions by shard: a slice of the positions, and that shard's arrays with the rows' numbers in them."""
+        cuts = np.searchsorted(positions, [*self._starts, self.ranges[-1][1] if self.ranges else 0])
+        for number, arrays in enumerate(self._forward):
+            here = np.arange(cuts[number], cuts[number + 1])
+            if len(here):
+                yield here, ForwardRows(rows=positions[here] - self._starts[number], arrays={name: np.asarray(x) for name, x in arrays.items()})
+
     def _parts(self, start: int, end: int) -> Iterator[Rows]:
         for (low, high), arrays in zip(self.ranges, self._forward, strict=True):
             first, last = max(start, low) - low, min(end, high) - low
@@ -167,13 +251,14 @@ class Postings:
                 yield Rows(indptr=indptr, ids=arrays["ids"][span], values=arrays["values"][span], keep=arrays["keep"][first:last])
 
 
-def _stored(values: torch.Tensor, *, dtype: str, near: int, dictionary: Dictionary) -> Array:
+def _stored(values: Array, *, dtype: str, near: int, members: Members) -> Array:
     """Values in the storage type; what is not finite or does not fit is named."""
     with np.errstate(over="ignore"):
-        stored = values.float().numpy().astype(dtype)
+        stored = values.astype(dtype)
     if not np.isfinite(stored).all():
-        worst = float(values.abs().max())
+        worst = float(np.abs(values).max())
         do = 'Set values="float32" in the IndexConfig, or look at the dictionary and the activations when it is NaN or infinite.'
-        what = f"a feature activation at {dictionary.reads} near token {near} does not fit {dtype}."
+        sites = ", ".join(map(str, members.numbering.sites))
+        what = f"a feature activation at {sites} near token {near} does not fit {dtype}."
         raise ActivationsNotFinite(what, got=worst, wanted=f"at most {np.finfo(dtype).max:g}", do=do)
     return stored

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from microtome.errors import QueryInvalid, ShapeMismatch
+from microtome.errors import QueryInvalid
 from microtome.features.arrays import Array
 from microtome.features.ranks import grouped, ranked, share_of_max
 from microtome.features.records import Search, SearchHit, TextTest
@@ -91,25 +91,21 @@ def _encode(store: Store, model: Model, text: str) -> Encoded:
     A few tokens are put before the text and dropped again, because the store leaves out the first `skip_first` tokens of a context (attention
     sinks) and has never seen them: the BOS token if the corpus begins its contexts with it, then line breaks.
     """
-    if model.fingerprint != store.inputs["model"]:
-        do = f"Load the model that the index was made with: {store.facts['model']}, in the same dtype."
-        raise ShapeMismatch("the index is of another model.", got=f"{model.ref} ({model.fingerprint})", wanted=store.inputs["model"], do=do)
+    store.check_model(model)
     tokens = model.tokenizer.encode(text)
     if not tokens:
         raise QueryInvalid("the text is empty.", got=repr(text), wanted="at least one token of text", do="Type a few words.")
     corpus = store.corpus.config
     lead = [store.facts["bos"]] if corpus.bos != "none" and store.facts["bos"] is not None else []
     lead += (store.facts["break"] * corpus.skip_first)[: max(0, corpus.skip_first - len(lead))]
-    site = store.dictionary.reads
-    x = model.capture(torch.tensor([lead + tokens]), [site])[site][0, len(lead) :]
-    with torch.no_grad():
-        csr = store.dictionary.encode(x.float().cpu()).to_csr()
+    captured = model.capture(torch.tensor([lead + tokens]), store.members.inputs)
+    codes = store.members.encode({site: x[0, len(lead) :] for site, x in captured.items()})
     special = set(store.facts["special"])
     return Encoded(
         tokens=tokens,
         pieces=store.vocabulary.pieces(tokens),
         kept=[token not in special for token in tokens],
-        indptr=csr.indptr.numpy(),
-        ids=csr.indices.numpy(),
-        values=np.maximum(csr.values.numpy(), 0).astype(store.config.values).astype(np.float32),
+        indptr=codes.indptr,
+        ids=codes.ids,
+        values=np.maximum(codes.values, 0).astype(store.config.values).astype(np.float32),
     )

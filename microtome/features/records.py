@@ -237,6 +237,8 @@ class TableRow:
     """Corpus label with the highest lift ("" without labels)."""
     lift: float
     """That label's lift."""
+    site: str
+    """The site that its dictionary reads."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,19 +8,27 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, final
 
+import numpy as np
+from safetensors.torch import load_file
+
 from microtome.activations import ROLE_NAMES, SPLITS, Corpus
 from microtome.artifacts import Artifact, Workspace
 from microtome.config import from_dict
-from microtome.dictionaries import Dictionary, load_dictionary
-from microtome.errors import FeatureNotFound
+from microtome.dictionaries import load_any
+from microtome.errors import FeatureNotFound, ShapeMismatch
 from microtome.features.arrays import Array
 from microtome.features.catalogue import Catalogue
 from microtome.features.config import IndexConfig
 from microtome.features.context import Context, context_of
+from microtome.features.members import Members, Numbering
+from microtome.features.norms import FILE as NORMS
+from microtome.features.norms import Read, reads_of, stream_of
 from microtome.features.postings import INVERTED, Postings, forward_name
 from microtome.features.records import Label
 from microtome.features.rows import FILE, FeatureRows
 from microtome.features.text import Vocabulary
+from microtome.features.wiring import Wiring
+from microtome.models import Model, Site
 
 FACTS, VOCABULARY = "index.json", "vocabulary.safetensors"
 
@@ -79,9 +87,35 @@ class Store:
         return len(self.rows)
 
     @cached_property
-    def dictionary(self) -> Dictionary:
-        """The dictionary that was indexed, opened when a text is to be encoded."""
-        return load_dictionary(self.workspace.by_id("dictionary", self._artifact.manifest.inputs["dictionary"]))
+    def members(self) -> Members:
+        """The dictionaries that were indexed, opened when a text is to be encoded or links are asked for."""
+        return Members(load_any(self.workspace.by_id("dictionary", self._artifact.manifest.inputs["dictionary"])))
+
+    @cached_property
+    def numbering(self) -> Numbering:
+        """Which dictionary each feature is of."""
+        members: list[dict[str, Any]] = self.facts.get("members") or [{"reads": self.facts["reads"], "features": self.n_features}]
+        return Numbering([Site.parse(each["reads"]) for each in members], [each["features"] for each in members])
+
+    @cached_property
+    def wiring(self) -> Wiring:
+        """The virtual weights between the features."""
+        facts = self.facts.get("norms")
+        if facts is None:
+            return Wiring(self.members, [Read(stream=stream_of(site), gain=None, centres=False, scaled=False) for site in self.numbering.sites])
+        named = self._artifact.manifest.files
+        return Wiring(self.members, reads_of(facts, load_file(self._artifact.file(NORMS)) if NORMS in named else {}))
+
+    @cached_property
+    def sites(self) -> list[str]:
+        """The site that each feature reads."""
+        return np.repeat([str(site) for site in self.numbering.sites], np.diff(self.numbering.starts)).tolist()
+
+    def check_model(self, model: Model) -> None:
+        """Raise `ShapeMismatch` for another model than the index is of."""
+        if model.fingerprint != self.inputs["model"]:
+            do = f"Load the model that the index was made with: {self.facts['model']}, in the same dtype."
+            raise ShapeMismatch("the index is of another model.", got=f"{model.ref} ({model.fingerprint})", wanted=self.inputs["model"], do=do)
 
     @cached_property
     def titles(self) -> list[str]:

@@ -14,7 +14,7 @@ from microtome.features.records import Histogram, Overview, Table, TableRow
 from microtome.features.store import Labelled, Store
 
 NUMBER_COLUMNS = ("feature", "density", "count", "documents", "max", "mean", "entropy", "f1", "cosine", "lift", "decoder_norm", "encoder_norm")
-TEXT_COLUMNS = ("label", "origin", "rule_kind", "token", "top_logit", "corpus_label")
+TEXT_COLUMNS = ("label", "origin", "rule_kind", "token", "top_logit", "corpus_label", "site")
 RARE = 10
 """A feature that fires on fewer tokens than this is rare."""
 DENSE = 0.1
@@ -51,7 +51,7 @@ def overview(store: Store) -> Overview:
             "quantised": facts["quantised"],
             "reads": facts["reads"],
             "corpus": store.corpus.config.source,
-            **{f"{kind}_id": inputs[kind] for kind in ("corpus", "shards", "dictionary")},
+            **{f"{kind}_id": inputs[kind] for kind in ("corpus", "shards", "dictionary") if kind in inputs},
         },
         counts={
             "features": store.n_features,
@@ -113,7 +113,7 @@ def _columns(store: Store, labels: Labelled) -> Columns:
     origins = ["rule"] * store.n_features
     for feature in labels.by_user:
         origins[feature] = "user"
-    return {**numbers, "label": labels.texts, "origin": origins, **texts}
+    return {**numbers, "label": labels.texts, "origin": origins, **texts, "site": store.sites}
 
 
 def _row(store: Store, feature: int, *, labels: Labelled) -> TableRow:
@@ -134,6 +134,7 @@ def _row(store: Store, feature: int, *, labels: Labelled) -> TableRow:
         cosine=float(numbers["cosine"][feature]),
         corpus_label=texts["corpus_label"][feature],
         lift=float(numbers["lift"][feature]),
+        site=store.sites[feature],
     )
 
 

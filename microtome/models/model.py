@@ -42,7 +42,7 @@ class ReadNorm:
         return self.gain * (vectors - vectors.mean(-1, keepdim=True) if self.centres else vectors)
 
     def scale(self, stream: Float[Tensor, "*rows d_model"], read: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows"]:
-        """The scale of each token, from both sides of the norm: the s for which `read` − bias = s · gain · C r (least squares): no epsilon is guessed."""
+        """The scale of each token, from both sides of the norm (no epsilon is guessed): s of `read` − bias = s · gain · C r by least squares."""
         folded = self.fold(stream.float())
         return (folded * (read.float() - self.bias)).sum(-1) / folded.square().sum(-1).clamp_min(1e-30)
 

@@ -59,7 +59,9 @@ def gather(
     path = workspace.find("index", index)
     features = FeatureIndex.open(path, workspace)
     overview = features.overview()
-    places = {kind: workspace.by_id(kind, overview.sources[f"{kind}_id"]) for kind in ("corpus", "shards", "dictionary")}
+    places = {
+        kind: workspace.by_id(kind, overview.sources[f"{kind}_id"]) for kind in ("corpus", "shards", "dictionary") if f"{kind}_id" in overview.sources
+    }
     return Content(
         overview=overview,
         manifests={kind: read_manifest(place) for kind, place in {**places, "index": path}.items()},

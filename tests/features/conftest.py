@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from microtome.features import FeatureIndex
+from tests.features.small_set import MadeSet, make_set
 from tests.features.small_store import D_DICT, SITE, Made, make, random_sae
 
 
@@ -50,3 +51,34 @@ def locked_folder() -> Generator[Path]:
             os.seteuid(0)
         folder.chmod(0o755)
         shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def layers(made: Made) -> MadeSet:
+    return make_set(made)
+
+
+@pytest.fixture(scope="session")
+def cross(made: Made) -> MadeSet:
+    return make_set(made, cross=True)
+
+
+@pytest.fixture(scope="session")
+def layers_index(layers: MadeSet) -> FeatureIndex:
+    return layers.build("layers")
+
+
+@pytest.fixture(scope="session")
+def cross_index(cross: MadeSet) -> FeatureIndex:
+    return cross.build("cross")
+
+
+@pytest.fixture(scope="session")
+def free(made: Made) -> MadeSet:
+    """Without competition: ReLU."""
+    return make_set(made, relu=True)
+
+
+@pytest.fixture(scope="session")
+def free_index(free: MadeSet) -> FeatureIndex:
+    return free.build("free")

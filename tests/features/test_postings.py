@@ -1,17 +1,22 @@
 """Postings in both directions equal the dense activations."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
 
-from microtome.activations import ShardBlock
 from microtome.errors import ActivationsNotFinite
-from microtome.features import FeatureIndex
-from microtome.features.postings import id_dtype, write_forward
-from tests.features.small_store import D_DICT, Made, random_sae
+from microtome.features import FeatureIndex, postings
+from microtome.features.arrays import open_arrays
+from microtome.features.members import Members
+from microtome.features.passes import Batch, Visited
+from microtome.features.postings import forward_name, id_dtype, write_forward, write_inverted
+from tests.features.small_store import D_DICT, SITE, Made, random_sae
 
 
 def test_forward_rows_equal_the_dense_activations(index: FeatureIndex, dense: npt.NDArray[np.float32]) -> None:
@@ -40,15 +45,56 @@ def test_inverted_is_the_transpose_of_forward(index: FeatureIndex, dense: npt.ND
 
 
 def test_an_activation_too_large_for_the_store_is_named(tmp_path: Path) -> None:
-    block = ShardBlock(start=100, x=torch.full((3, 32), 1e6), keep=torch.ones(3, dtype=torch.bool))
+    rows = Given(start=100, x=torch.full((3, 32), 1e6), keep=np.ones(3, dtype=bool))
     with pytest.raises(ActivationsNotFinite, match=r"near token 100 does not fit float16"):
-        write_forward(tmp_path / "f.safetensors", block, dictionary=random_sae(32), values="float16")
-    write_forward(tmp_path / "f.safetensors", block, dictionary=random_sae(32), values="float32")
+        rows.write(tmp_path / "f.safetensors", values="float16")
+    rows.write(tmp_path / "f.safetensors", values="float32")
 
 
 def test_a_shard_without_a_kept_token_has_empty_rows(tmp_path: Path) -> None:
-    block = ShardBlock(start=0, x=torch.ones(3, 32), keep=torch.zeros(3, dtype=torch.bool))
-    write_forward(tmp_path / "f.safetensors", block, dictionary=random_sae(32), values="float16")
+    Given(start=0, x=torch.ones(3, 32), keep=np.zeros(3, dtype=bool)).write(tmp_path / "f.safetensors", values="float16")
+    assert open_arrays(tmp_path / "f.safetensors")["indptr"].tolist() == [0, 0, 0, 0]
+
+
+def test_tokens_that_turn_out_to_be_sinks_lose_their_rows(tmp_path: Path) -> None:
+    x = torch.randn(3, 32, generator=torch.Generator().manual_seed(0))
+    Given(start=0, x=x, keep=np.ones(3, dtype=bool)).write(tmp_path / "all.safetensors", values="float32")
+    Given(start=0, x=x, keep=np.array([True, False, True])).write(tmp_path / "some.safetensors", values="float32")
+    every, some = open_arrays(tmp_path / "all.safetensors"), open_arrays(tmp_path / "some.safetensors")
+    first, second = (int(end) for end in every["indptr"][1:3])
+    assert np.diff(some["indptr"]).tolist() == [first, 0, int(every["indptr"][3]) - second]
+    np.testing.assert_array_equal(some["values"], np.concatenate([every["values"][:first], every["values"][second:]]))
+
+
+@pytest.mark.parametrize("entries", [1, 7, 1000])
+def test_the_transpose_does_not_depend_on_how_much_is_turned_around_at_a_time(
+    index: FeatureIndex, tmp_path: Path, *, entries: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postings, "_ENTRIES", entries)
+    files = [index.path / forward_name(0)]
+    write_inverted(tmp_path / "pieces", files, d_dict=D_DICT, starts=[0])
+    monkeypatch.undo()
+    write_inverted(tmp_path / "whole", files, d_dict=D_DICT, starts=[0])
+    assert (tmp_path / "pieces").read_bytes() == (tmp_path / "whole").read_bytes()
+
+
+@dataclass(frozen=True)
+class Given:
+    """A pass over rows that are there already."""
+
+    start: int
+    x: torch.Tensor
+    keep: npt.NDArray[np.bool_]
+
+    @property
+    def ranges(self) -> list[tuple[int, int]]:
+        return [(self.start, self.start + len(self.x))]
+
+    def visit(self, number: int, call: Callable[[Batch], Any]) -> Visited[Any]:
+        return Visited(results=[call(Batch(np.arange(len(self.x)), {SITE: self.x}))], keep=self.keep)
+
+    def write(self, path: Path, *, values: str) -> None:
+        write_forward(path, self, 0, members=Members(random_sae(32)), scales=lambda batch: None, values=values)
 
 
 def test_feature_numbers_take_two_bytes_up_to_65536_features() -> None:
