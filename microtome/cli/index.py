@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from microtome.artifacts import read_manifest
+from microtome.artifacts import Manifest, read_manifest
 from microtome.cli.cards import plain, titled
 from microtome.cli.session import Common, Session
 from microtome.cli.words import count
+from microtome.errors import ArtifactMissing
 
 if TYPE_CHECKING:
     import microtome.features
@@ -19,11 +20,16 @@ def index(
     dictionary: str | None = None,
     *,
     shards: str | None = None,
+    corpus: str | None = None,
+    model: str | None = None,
     name: str | None = None,
     device: str = "auto",
     common: Common = Common(),  # noqa: B008  frozen
 ) -> None:
     """Build the feature index: examples, densities, logits, neighbours and a rule label for every feature.
+
+    A set of dictionaries (one a layer) is indexed in one pass of the model over
+    the corpus, without activations on disk.
 
     Makes indexes/NAME in the workspace and fills its catalogue. Can be interrupted: the same command resumes.
 
@@ -33,12 +39,22 @@ def index(
 
         microtome index wide --shards wiki
 
+    A set of transcoders, over the corpus that it was trained on or another one:
+
+        microtome index demo-plt
+
+        microtome index demo-plt --corpus wiki --model demo
+
     Parameters
     ----------
     dictionary
         Name in the workspace, or path; not needed when there is only one.
     shards
         Activations to index, when they are not those the dictionary was trained on.
+    corpus
+        Run the model over this corpus instead of reading shards.
+    model
+        The model to run, when it is not the one that the dictionary names.
     name
         Name of the index; that of the dictionary unless given.
     device
@@ -51,21 +67,33 @@ def index(
     with Session(common) as session:
         workspace = session.workspace
         weights = session.find("dictionary", dictionary)
-        source = Shards.open(session.find("shards", shards) if shards else workspace.by_id("shards", shards_of(weights)))
-        corpus = Corpus.open(workspace.by_id("corpus", source.corpus_id))
+        manifest = read_manifest(weights)
+        source = None
+        if shards is not None or (corpus is None and "shards" in manifest.inputs):
+            source = Shards.open(session.find("shards", shards) if shards else workspace.by_id("shards", manifest.inputs["shards"]))
+        read = Corpus.open(_corpus(session, corpus, known=manifest.inputs.get("corpus") if source is None else source.corpus_id))
         with session.step("load model"):
-            model = load(source.model_ref, device=device, progress=session.progress)
+            loaded = load(model or (_named_model(manifest) if source is None else source.model_ref), device=device, progress=session.progress)
         out = workspace.place("index", name or weights.name)
         with session.step("index", output=out) as step:
-            features = build_index(weights, source, corpus=corpus, model=model, out=out, workspace=workspace, progress=session.progress)
-            step.count(source.n_tokens, "tokens")
+            features = build_index(weights, source, corpus=read, model=loaded, out=out, workspace=workspace, progress=session.progress)
+            step.count(read.n_tokens, "tokens")
         overview = features.overview()
         session.result({"index": {"path": str(out)}, "overview": overview}, overview_table(overview), f"next: microtome serve {workspace.path}")
 
 
-def shards_of(dictionary: Path) -> str:
-    """The id of the shards that a dictionary was trained on, from its manifest."""
-    return read_manifest(dictionary).inputs["shards"]
+def _corpus(session: Session, name: str | None, *, known: str | None) -> Path:
+    """The corpus of that name, or the one with the id that the shards or the dictionary name."""
+    return session.find("corpus", name) if name is not None or known is None else session.workspace.by_id("corpus", known)
+
+
+def _named_model(manifest: Manifest) -> str:
+    """The model that a dictionary was trained on, from its summary, where it stands with its quantisation: `demo (Q4_1)`."""
+    said = str(manifest.summary.get("model", ""))
+    if not said:
+        do = "Give the model: microtome index NAME --model demo."
+        raise ArtifactMissing("the dictionary does not say which model it is of.", got="no model in its summary", wanted="a model", do=do)
+    return said.partition(" (")[0]
 
 
 def overview_table(overview: "microtome.features.Overview") -> Table:

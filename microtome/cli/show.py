@@ -12,6 +12,7 @@ from microtome.artifacts import FOLDERS, KINDS, MANIFEST, Artifact, Manifest, re
 from microtome.cli.cards import card_view, plain, search_view, titled
 from microtome.cli.dictionary import dictionary_card, dictionary_views
 from microtome.cli.index import overview_table
+from microtome.cli.links import links_views
 from microtome.cli.session import Common, Session
 from microtome.cli.sweep import sweep_views
 from microtome.cli.words import size
@@ -24,6 +25,9 @@ def show(
     feature: int | None = None,
     *,
     text: str | None = None,
+    site: str | None = None,
+    links: bool = False,
+    silenced: bool = False,
     limit: Annotated[int, Parameter(validator=Number(gte=0))] = 12,
     common: Common = Common(),  # noqa: B008  frozen
 ) -> None:
@@ -43,6 +47,14 @@ def show(
 
         microtome show wiki --text "The ship sailed to Antarctica."
 
+    In an index of a set: feature 17 of the dictionary that reads L3.mlp_in, with
+    the features that it feeds and that feed it (TWERA); --silenced runs the model
+    to find those that it keeps from firing:
+
+        microtome show demo-plt 17 --site L3.mlp_in --links
+
+        microtome show demo-plt 17 --site L3.mlp_in --silenced
+
     The card of a dictionary, in any format that is read: what it is, what it
     was trained on, how good it is beside its controls, and its known limits:
 
@@ -59,9 +71,15 @@ def show(
     what
         Name of an index or a dictionary, or the path of any artifact or of a dictionary's files; the whole workspace unless given.
     feature
-        Number of a feature of the index.
+        Number of a feature of the index, or with --site of the dictionary that reads there.
     text
         Rank the features of the index by how they respond to this text.
+    site
+        The site whose dictionary the feature is of, in an index of several.
+    links
+        Also what the feature feeds and what feeds it.
+    silenced
+        Also the features that it keeps from firing, measured with the model on a sample.
     limit
         How many examples or features to show.
     """
@@ -76,10 +94,32 @@ def show(
                 return _dictionary(session, session.workspace.place("dictionary", what))
             if Path(what).exists():
                 return _dictionary(session, Path(what))
-        return _index(session, session.find("index", what), feature=feature, text=text, limit=limit)
+        index = session.find("index", what)
+        if feature is not None and text is None:
+            return _feature(session, index, feature, site=site, limit=limit, links=links or silenced, silenced=silenced)
+        return _index(session, index, text=text, limit=limit)
 
 
-def _index(session: Session, path: Path, *, feature: int | None, text: str | None, limit: int) -> None:
+def _feature(session: Session, path: Path, number: int, *, site: str | None, limit: int, links: bool, silenced: bool) -> None:
+    from microtome.features import FeatureIndex
+    from microtome.models import load
+
+    index = FeatureIndex.open(path, session.workspace)
+    feature = number if site is None else index.feature(site, number)
+    card = index.card(feature)
+    if not links:
+        return session.result({"card": card}, card_view(card, examples=limit))
+    model = None
+    if silenced:
+        with session.step("load model"):
+            model = load(index.overview().sources["model"], progress=session.progress)
+    with session.step("links"):
+        found = {"downstream": index.downstream(feature, limit=limit, model=model), "upstream": index.upstream(feature, limit=limit)}
+    views = [view for each in found.values() for view in links_views(each)]
+    return session.result({"card": card, **found}, card_view(card, examples=limit), *views)
+
+
+def _index(session: Session, path: Path, *, text: str | None, limit: int) -> None:
     from microtome.features import FeatureIndex
     from microtome.models import load
 
@@ -90,9 +130,6 @@ def _index(session: Session, path: Path, *, feature: int | None, text: str | Non
         with session.step("search"):
             search = index.search(model, text, limit=limit)
         session.result({"search": search}, search_view(search))
-    elif feature is not None:
-        card = index.card(feature)
-        session.result({"card": card}, card_view(card, examples=limit))
     else:
         overview = index.overview()
         session.result({"overview": overview}, overview_table(overview))
