@@ -174,6 +174,10 @@ class TrainingDiverged(MicrotomeError):
     """A loss became NaN or infinite."""
 
 
+class ProcessLost(MicrotomeError):
+    """A process that trains together with this one ended or cannot be reached."""
+
+
 class NotEnoughTokens(MicrotomeError):
     """There are too few tokens for what was asked."""
 

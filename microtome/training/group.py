@@ -10,7 +10,8 @@ A step is written for one process; where several share it, each calls a method o
 In a group of one (`ALONE`) every method returns what it is given, and nothing is sent.
 """
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
@@ -18,6 +19,7 @@ import torch
 import torch.distributed as dist
 
 from microtome.dictionaries.kernels import top_k
+from microtome.errors import ProcessLost
 from microtome.shapes import Bool, Float, Tensor
 
 Mode = Literal["data", "features"]
@@ -85,7 +87,8 @@ class Group:
     def first(self, tensor: Tensor) -> Tensor:
         """What process 0 has, in place: for what all compute alike, so that rounding never makes it drift apart."""
         if self.size > 1:
-            dist.broadcast(tensor, src=0)
+            with _heard():
+                dist.broadcast(tensor, src=0)
         return tensor
 
     def said(self, value: Said) -> Said:
@@ -93,7 +96,8 @@ class Group:
         if self.size == 1:
             return value
         box = [value]
-        dist.broadcast_object_list(box, src=0)
+        with _heard():
+            dist.broadcast_object_list(box, src=0)
         return box[0]
 
     def largest(self, values: Float[Tensor, "n m"], k: int) -> Float[Tensor, "n m"] | None:
@@ -135,27 +139,42 @@ class Group:
         if not self.shares_features:
             return part
         if self.rank > 0:
-            dist.send(part.movedim(dim, 0).contiguous().cpu(), dst=0)
+            with _heard():
+                dist.send(part.movedim(dim, 0).contiguous().cpu(), dst=0)
             return part
         mine = part.movedim(dim, 0).contiguous()
         whole = torch.empty(len(mine) * self.size, *mine.shape[1:], dtype=part.dtype)
         whole[: len(mine)] = mine
         for source in range(1, self.size):
-            dist.recv(whole[source * len(mine) : (source + 1) * len(mine)], src=source)
+            with _heard():
+                dist.recv(whole[source * len(mine) : (source + 1) * len(mine)], src=source)
         return whole.movedim(0, dim)
 
     def _gathered(self, tensor: Tensor) -> list[Tensor]:
         found = [torch.empty_like(tensor) for _ in range(self.size)]
-        dist.all_gather(found, tensor)
+        with _heard():
+            dist.all_gather(found, tensor)
         return found
 
     def _reduced(self, tensor: Tensor, how: "dist.ReduceOp.RedOpType") -> Tensor:
         held = tensor if tensor.is_contiguous() else tensor.contiguous()
-        dist.all_reduce(held, op=how)
+        with _heard():
+            dist.all_reduce(held, op=how)
         return held
 
 
 ALONE = Group()
+
+
+@contextmanager
+def _heard() -> Generator[None]:
+    """Name what torch reports as a RuntimeError of its transport: the others can no longer be heard."""
+    try:
+        yield
+    except RuntimeError as error:
+        do = "Start the same command again under torchrun: training goes on from its last checkpoint."
+        reason = str(error).strip().partition("\n")[0][:160]
+        raise ProcessLost("another process of the group is gone.", got=reason, wanted="all processes alive to the end", do=do) from error
 
 
 def _largest(values: Float[Tensor, "n m"], k: int) -> Bool[Tensor, "n m"]:

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from microtome.dictionaries import AbsTopK, BatchTopK, DictionarySet, Gated, JumpReLU, SparseCodes
-from microtome.errors import ConfigError
+from microtome.errors import ConfigError, ProcessLost
 from microtome.models import Site
 from microtome.training import KL, L0, L1, Fit, Matryoshka, StepRecord, TrainConfig, open_trained, train
 from microtome.training.distributed import check_group, joined
@@ -90,6 +90,21 @@ def run_all(make: Make, folder: Path) -> None:
         trained = train(made.shards, made.corpus, config=SHORT, out=folder / mode, group=make(mode))
         again = train(made.shards, made.corpus, config=SHORT, out=folder / mode, group=make(mode))
         assert again.id == trained.id
+
+
+def outlive(make: Make, folder: Path) -> None:
+    """The second process leaves; the first one notices at once."""
+    group = make("data")
+    if group.leads:
+        with pytest.raises(ProcessLost, match="another process of the group is gone"):
+            while True:
+                group.total(1)
+        (folder / "noticed").touch()
+
+
+def test_a_process_that_dies_is_named_and_ends_the_wait(tmp_path: Path) -> None:
+    together(outlive, tmp_path)
+    assert (tmp_path / "noticed").exists()
 
 
 @pytest.fixture(scope="module")

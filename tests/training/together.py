@@ -1,5 +1,6 @@
 """Run one thing in several processes that can speak to each other, on this machine."""
 
+import multiprocessing
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,9 +16,13 @@ Make = Callable[[Mode], Group]
 
 
 def together(work: Callable[[Make, Path], None], folder: Path, *, size: int = 2) -> None:
-    """`work(make, folder)` in `size` processes, where `make(mode)` is their group; they find each other by a file in `folder`."""
+    """`work(make, folder)` in `size` processes, where `make(mode)` is their group; they find each other by a file in `folder`.
+
+    They are forks of one server, which imports everything once for all of them.
+    """
+    multiprocessing.set_forkserver_preload([work.__module__])
     meeting = folder / f"meeting-{len(list(folder.iterdir()))}"
-    torch.multiprocessing.spawn(_enter, args=(work, str(meeting), size, folder), nprocs=size)
+    torch.multiprocessing.start_processes(_enter, args=(work, str(meeting), size, folder), nprocs=size, start_method="forkserver")
 
 
 def _enter(rank: int, work: Callable[[Make, Path], None], meeting: str, size: int, folder: Path) -> None:  # noqa: PLR0917  # as spawn calls it
