@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from microtome.cli.app import VERBS, build_app
+from microtome.cli.app import GROUPS, VERBS, build_app
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "reference" / "cli.md"
 
@@ -22,6 +22,10 @@ def page() -> str:
     """The page as it should be."""
     sections = [_HEAD, _section("microtome", [])]
     sections += [_section(f"microtome {verb.__name__}", [verb.__name__]) for verb in VERBS]
+    for make in GROUPS:
+        (name,) = make().name
+        sections.append(_section(f"microtome {name}", [name]))
+        sections += [_section(f"microtome {name} {verb}", [name, verb]) for verb in make() if not verb.startswith("-")]
     return "\n".join(sections)
 
 

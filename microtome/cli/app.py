@@ -11,19 +11,23 @@ from rich.console import Console
 from microtome import __version__
 from microtome.cli.check import check
 from microtome.cli.demo import demo
+from microtome.cli.direction import direction_app
 from microtome.cli.harvest import harvest
 from microtome.cli.index import index
 from microtome.cli.serve import serve
 from microtome.cli.show import show
+from microtome.cli.steer import steer
 from microtome.cli.train import train
 from microtome.errors import CommandInvalid, MicrotomeError, SystemRefused
 
-VERBS: tuple[Callable[..., None], ...] = (demo, harvest, train, index, show, serve, check)
+VERBS: tuple[Callable[..., None], ...] = (demo, harvest, train, index, show, steer, serve, check)
+GROUPS: tuple[Callable[[], App], ...] = (direction_app,)
+"""Verbs that have verbs of their own: `microtome direction concept`."""
 
 _ABOUT = """Cut a language model's activations into features that a person can read.
 
 Begin with `microtome demo`. Step by step: harvest, train, index, then show
-or serve. `microtome VERB --help` has examples for every verb."""
+or serve; direction and steer change what the model does. `microtome VERB --help` has examples for every verb."""
 
 
 def build_app() -> App:
@@ -38,6 +42,10 @@ def build_app() -> App:
     )
     for order, verb in enumerate(VERBS):
         app.command(verb, sort_key=order)
+    for order, make in enumerate(GROUPS):
+        group = make()
+        group.sort_key = len(VERBS) + order
+        app.command(group)
     app["--help"].group = app["--version"].group = "Options"
     return app
 
@@ -82,7 +90,7 @@ def _refused(error: OSError | RuntimeError) -> SystemRefused:
 
 def _explained(error: CycloptsError, arguments: Sequence[str]) -> CommandInvalid:
     """Cyclopts' message (which names the nearest verb or option) as an error of four parts."""
-    verbs = [verb.__name__ for verb in VERBS]
+    verbs = [*(verb.__name__ for verb in VERBS), *(name for make in GROUPS for name in make().name)]
     verb = next((argument for argument in arguments if argument in verbs), None)
     what, _, hint = str(error).partition(" Did you mean ")
     do = f"Did you mean {hint.split('?')[0]}? " if hint else ""

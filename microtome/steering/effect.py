@@ -55,7 +55,7 @@ def effects(bench: Bench, edits: EditSet | Edit, *, measure: Measure, controls: 
     chosen = EditSet.of(edits) if isinstance(edits, Edit) else edits
     plain = measure.values(bench, EditSet(), prompts=bench.prompts)
     arms, notes = _arms(bench, chosen, controls)
-    report = Throttled(bench.progress)
+    report = Throttled(bench.progress if arms else None)
     total = len(arms) + 1
     here = _minus(measure.values(bench, chosen, prompts=bench.prompts), plain)
     report("effects", 1, total, unit="arms")

@@ -1,0 +1,168 @@
+"""`microtome direction` and `microtome steer` on a tiny model: what one makes the other uses."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from microtome.cli.app import GROUPS, build_app
+from microtome.directions import load_direction
+from microtome.models import Site, tiny
+from microtome.steering import Ablate, Add, EditSet, Sampling, compare, of_norm, raw
+from tests.cli.calls import Called, call
+
+MODEL = "tiny:llama@3"
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With the directions ocean and music."""
+    folder = tmp_path_factory.mktemp("workspace")
+    for word in ("ocean", "music"):
+        made = call("direction", "concept", MODEL, "--word", word, "--site", "L1.resid_post", "--workspace", str(folder), "--json")
+        assert made.code == 0, made.err
+    return folder
+
+
+def steer(workspace: Path, *arguments: str) -> Called:
+    return call("steer", MODEL, "hello in the", *arguments, "--max-new-tokens", "5", "--workspace", str(workspace))
+
+
+def test_a_concept_is_kept_with_its_figures_and_made_again_is_the_same(workspace: Path) -> None:
+    kept = load_direction(workspace / "directions" / "ocean")
+    assert kept.site == Site("resid_post", 1)
+    again = call("direction", "concept", MODEL, "--word", "ocean", "--site", "L1.resid_post", "-w", str(workspace), "--json")
+    assert again.code == 0
+    (listed,) = again.json["directions"]
+    assert listed["fingerprint"] == kept.fingerprint
+    assert {result["name"] for result in again.json["results"]} == {"length", "specificity"}
+    other = call("direction", "concept", MODEL, "--word", "music", "--name", "ocean", "-w", str(workspace))
+    assert other.code == 2
+    assert "ArtifactConflict" in other.err
+
+
+def test_side_by_side_is_what_compare_says(workspace: Path) -> None:
+    called = steer(workspace, "--add", "ocean=4", "--json")
+    assert called.code == 0, called.err
+    model = tiny("llama", seed=3)
+    edit = Add(component=load_direction(workspace / "directions" / "ocean"), strength=raw(4))
+    both = compare(model, "hello in the", edits=edit, sampling=Sampling(max_new_tokens=5))
+    assert called.json["unedited"]["text"] == both.unedited.text
+    assert called.json["edited"]["text"] == both.edited.text
+    assert called.json["cross_entropy"] == pytest.approx(list(both.surprise))
+    assert called.json["fingerprint"] == EditSet.of(edit).fingerprint
+    assert EditSet.from_json(called.json["edits"]) == EditSet.of(edit)
+
+
+def test_a_dose_curve_and_effects_beside_their_controls(workspace: Path, tmp_path: Path) -> None:
+    more = tmp_path / "prompts.txt"
+    more.write_text("the world is\n\nand that was\n")
+    controls = ("--wrong", "music", "--wrong-layer", "1", "--asking", "say it", "--random", "2")
+    measured = ("--measure", "logits: the| of", "--dose", "0", "0.5", "2", "--prompts", str(more))
+    arguments = ("--add", "ocean=0.3norm", *measured, *controls)
+    called = steer(workspace, *arguments, "--json")
+    assert called.code == 0, called.err
+    assert [point["dose"] for point in called.json["doses"]] == [0, 0.5, 2]
+    assert called.json["doses"][0]["effect"]["value"] == 0
+    assert set(called.json["effects"]["controls"]) == {"random", "wrong_concept", "wrong_layer", "prompt"}
+    assert called.json["effects"]["edited"]["n"] == 3
+    shown = steer(workspace, *arguments)
+    assert shown.code == 0
+    for words in ("unedited", "dose against effect", "wrong_concept", "edited − prompt"):
+        assert words in shown.out
+
+
+def test_edits_of_every_kind_and_from_a_file(workspace: Path, tmp_path: Path) -> None:
+    ocean = load_direction(workspace / "directions" / "ocean")
+    file = tmp_path / "edits.json"
+    file.write_text(json.dumps(EditSet.of(Ablate(component=ocean)).to_json()))
+    from_file = steer(workspace, "--edits", str(file), "--json")
+    assert from_file.json["edits"] == steer(workspace, "--ablate", "ocean", "--json").json["edits"]
+    floor = steer(workspace, "--floor", "ocean=2", "--at", "L0.resid_post", "L2.resid_post", "--where", "generation", "--json")
+    (edit,) = floor.json["edits"]["edits"]
+    assert (edit["edit"], edit["side"], edit["sites"], edit["where"]["phases"]) == (
+        "cap",
+        "floor",
+        ["L0.resid_post", "L2.resid_post"],
+        ["generation"],
+    )
+    chat = call("steer", MODEL, "hello", "--chat", "--add", "ocean=0.1norm", "--max-new-tokens", "2", "-w", str(workspace), "--json")
+    assert EditSet.from_json(chat.json["edits"]) == EditSet.of(Add(component=ocean, strength=of_norm(0.1)))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "nothing to edit"),
+        (("--add", "ocean"), "how much"),
+        (("--add", "ocean=lots"), "no strength"),
+        (("--add", "ocaen=1"), 'Did you mean "ocean"'),
+        (("--add", "nowhere/3=1"), "no dictionary"),
+        (("--clamp", "ocean=1"), "no feature"),
+        (("--add", "ocean=p25"), "not known"),
+        (("--add", "ocean=1", "--where", "{nowhere"), "where-clause"),
+        (("--add", "ocean=1", "--where", '{"role": ["user"]}'), 'Did you mean "roles"'),
+        (("--add", "ocean=1", "--measure", "loudness"), "no measure"),
+        (("--add", "ocean=1", "--at", "L9.resid_post"), "L9.resid_post"),
+        (("--add", "ocean=1", "--prompts", "nowhere.txt"), "no file"),
+        (("--edits", "nowhere.json"), "No such file"),
+    ],
+)
+def test_what_cannot_be_is_an_error_of_four_parts(workspace: Path, arguments: tuple[str, ...], said: str) -> None:
+    called = steer(workspace, *arguments)
+    assert called.code == 2
+    assert said in called.err
+    assert "do:" in called.err
+
+
+def test_contrasts_and_probes_come_from_files(workspace: Path, tmp_path: Path) -> None:
+    high, low = tmp_path / "high.txt", tmp_path / "low.jsonl"
+    high.write_text("".join(f"hello in the world {i}!\n" for i in range(8)))
+    low.write_text("".join(json.dumps({"text": f"was of the user {i}"}) + "\n" for i in range(8)))
+    sides = ("--positive", str(high), "--negative", str(low), "--workspace", str(workspace), "--json")
+    contrast = call("direction", "contrast", MODEL, *sides, "--span", "all", "--name", "greeting")
+    assert contrast.code == 0, contrast.err
+    assert load_direction(workspace / "directions" / "greeting").sign == "towards greeting"
+    probe = call("direction", "probe", MODEL, *sides, "--name", "reads-greeting")
+    assert probe.code == 0, probe.err
+    (auc,) = probe.json["results"]
+    assert set(auc["baselines"]) >= {"bag_of_words", "shuffled"}
+    low.write_text('{"text": 3}\n')
+    broken = call("direction", "contrast", MODEL, *sides)
+    assert broken.code == 2
+    assert "low.jsonl:1" in broken.err
+
+
+def test_personas_axes_and_emotions_run_on_what_the_model_says(workspace: Path) -> None:
+    there = ("--workspace", str(workspace), "--json", "--site", "L1.resid_post")
+    persona = call("direction", "persona", MODEL, "--trait", "wordy", "--questions", "1", "--max-new-tokens", "3", *there)
+    axis = call("direction", "axis", MODEL, "--roles", "2", "--questions", "1", "--max-new-tokens", "3", *there)
+    emotion = call("direction", "emotion", MODEL, *there)
+    for called in (persona, axis, emotion):
+        assert called.code == 0, called.err
+    assert persona.json["pairs"] + persona.json["dropped"] == 2
+    assert [each["role"] for each in sorted(axis.json["roles"], key=lambda each: each["coordinate"])] == [each["role"] for each in axis.json["roles"]]
+    assert len(emotion.json["directions"]) == 10
+    capped = steer(workspace, "--floor", "assistant-axis=p25", "--json")  # the axis is calibrated
+    assert capped.code == 0, capped.err
+    assert (workspace / "replies").is_dir()
+    assert "no trait" in call("direction", "persona", MODEL, "--trait", "poetik", *there).err
+    refusal = call("direction", "refusal", MODEL, "--min-induce", "-99", "--max-kl", "99", *there)
+    assert refusal.code == 2 or refusal.json["candidates"]
+
+
+@pytest.mark.parametrize("name", [name for make in GROUPS for name in make().name])
+def test_the_help_of_every_recipe_has_examples_and_explains_every_option(name: str) -> None:
+    group = build_app()[name]
+    for verb in (verb for verb in group if not verb.startswith("-")):
+        called = call(name, verb, "--help")
+        assert called.code == 0
+        assert f"    microtome {name} {verb}" in called.out
+        for argument in group[verb].assemble_argument_collection(parse_docstring=True):
+            assert argument.parameter.name == ("*",) or argument.parameter.help, f"{name} {verb} {argument.names} has no words of help"
+
+
+def test_a_misspelt_recipe_is_told_the_nearest() -> None:
+    called = call("direction", "consept", MODEL)
+    assert called.code == 2
+    assert 'Did you mean "concept"?' in called.err
