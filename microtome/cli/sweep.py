@@ -63,13 +63,13 @@ def sweep_views(made: "microtome.training.Sweep") -> list[Table | str]:
         if run.fvu is None or run.l0 is None:
             table.add_row(f"{run.label}: {run.failed}")
             continue
-        mark = " (suggested)" if run.label == made.chosen else ""
+        mark = " (suggested)" if run.label == made.chosen else " (control)" if run.frozen_decoder else ""
         figures = (f"{run.lr:g}" if run.lr else "–", f"{run.l0.value:.4g}", f"{run.fvu.value:.4g}", _interval(run.fvu))
         beside = (f"{run.fvu.baselines.get('random', float('nan')):.4g}", _figure(run.dead_share), _figure(run.ce_recovered))
         table.add_row(run.label + mark, *figures, *beside)
     for control in made.controls:
         figures = ("–", f"{control.l0.value:.4g}", f"{control.fvu.value:.4g}", _interval(control.fvu), "–", "–", _figure(control.ce_recovered))
-        table.add_row(f"{control.name}: {control.note}", *figures)
+        table.add_row(f"{control.name} ({control.note.split(',')[0]})", *figures)
     law = scaling_lines(made.scaling) if made.scaling is not None else []
     return [table, *law]
 

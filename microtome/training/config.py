@@ -23,7 +23,7 @@ class Schedule:
     """How fast it learns, and when. Rates are for inputs scaled to norm √d, which training does itself."""
 
     lr_search: tuple[float, ...] = (2e-3, 4e-3, 8e-3)
-    """Peak learning rates tried on the same batches; the one with the lowest FVU on the dev split trains."""
+    """Peak learning rates tried on the same batches; the one with the lowest FVU (and penalties) on the dev split trains."""
     lr_search_tokens: int = 200_000
     """Tokens each of them gets, with a schedule of its own that ends there; at most half of `tokens`."""
     warmup_share: float = 0.02

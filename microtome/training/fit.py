@@ -18,10 +18,12 @@ from microtome.training.export import Made, dictionary_of
 from microtome.training.group import ALONE, Group
 from microtome.training.layout import layouts
 from microtome.training.learner import Learner, Outcome, is_finite
+from microtome.training.losses import Penalty
 from microtome.training.measures import fvu
 from microtome.training.records import Callback, LrTrial, StepRecord
 from microtome.training.source import Batches, BatchRows, rows_of
 from microtome.training.start import Start, start_from
+from microtome.training.step import step
 
 START_ROWS = 16_384
 """Rows that set the input scale and the decoder's bias."""
@@ -199,19 +201,34 @@ class Fit:
             raise TrainingDiverged(what, got=got, wanted="finite losses and weights", do=do)
 
     def _choose(self) -> None:
-        """End the search: the rate with the lowest FVU on the dev rows begins anew on the first batch."""
+        """End the search: the rate with the lowest objective on the dev rows begins anew on the first batch."""
+        penalised = any(isinstance(loss, Penalty) and loss.coefficient > 0 for loss in self.config.losses)
         for candidate in list(self._candidates):
             made = [self._member(learner) for learner in candidate.learners]
             measured = self.group.said(sum(fvu(each, self._dev) for each in made) / len(made) if self.group.leads else 0.0)
-            if math.isfinite(measured):
-                self.trials.append(LrTrial(lr=candidate.peak_lr, dev_fvu=measured))
+            objective = self._objective(candidate) if penalised else measured
+            if math.isfinite(measured) and math.isfinite(objective):
+                self.trials.append(LrTrial(lr=candidate.peak_lr, dev_fvu=measured, dev_objective=objective))
             else:
-                self._dropped(candidate, f"FVU {measured} on the dev split")
+                self._dropped(candidate, f"FVU {measured} and objective {objective} on the dev split")
         self.trials.sort(key=lambda trial: trial.lr)
-        best = min(self.trials, key=lambda trial: math.inf if trial.dev_fvu is None else trial.dev_fvu)
+        best = min(self.trials, key=lambda trial: math.inf if trial.dev_objective is None else trial.dev_objective)
         self._phase = "train"
         self._candidates = self._fresh((best.lr,))
         self._batches.restore(self._begin)
+
+    def _objective(self, candidate: Candidate) -> float:
+        """What training makes small, on the dev rows: squared error + penalties at their full weight, as a step counts both; mean over the learners.
+
+        FVU alone would prefer whichever run is least sparse. All processes of a group take part.
+        """
+        scaled, size, total = self.start.scaled(self._dev), self.config.batch_size, 0.0
+        rows = len(next(iter(scaled.values())))
+        for first in range(0, rows, size):
+            part = {site: each[first : first + size] for site, each in scaled.items()}
+            share = min(size, rows - first) / rows
+            total += sum(_objective(learner, part) for learner in candidate.learners) * share
+        return self.group.said(total / len(candidate.learners))
 
     def _member(self, learner: Learner) -> Made:
         """What one learner stands for; of a set of layers, one layer's dictionary."""
@@ -241,7 +258,7 @@ class Fit:
     def _checkpoint(self) -> Checkpoint:
         learners = [(f"{place}.{number}", learner) for place, each in enumerate(self._candidates) for number, learner in enumerate(each.learners)]
         tensors = {f"{prefix}.{name}": tensor for prefix, learner in learners for name, tensor in learner.state().items()}
-        trials = [{"lr": trial.lr, "dev_fvu": trial.dev_fvu} for trial in self.trials]
+        trials = [{"lr": trial.lr, "dev_fvu": trial.dev_fvu, "dev_objective": trial.dev_objective} for trial in self.trials]
         rates = [candidate.peak_lr for candidate in self._candidates]
         position = {"phase": self._phase, "rates": rates, "trials": trials, "product": self.product, "devices": self.devices}
         return Checkpoint(tensors=tensors, position={**position, "batches": self._batches.state()})
@@ -258,6 +275,13 @@ class Fit:
                 prefix = f"{place}.{number}."
                 learner.restore({name.removeprefix(prefix): tensor for name, tensor in last.tensors.items() if name.startswith(prefix)})
         self._batches.restore(last.position["batches"])
+
+
+@torch.no_grad()
+def _objective(learner: Learner, scaled: Mapping[Site, Tensor]) -> float:
+    """Squared error and penalties of a batch, without learning from it."""
+    found = step(learner.batch(scaled), learner.weights, plan=learner.plan, encoders=learner.encoders)
+    return float(found.loss) + float(found.penalty)
 
 
 def _searched(members: int) -> list[int]:

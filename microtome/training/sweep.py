@@ -97,7 +97,7 @@ class SweepConfig:
             config = self.base
             for name, value in zip(order, values, strict=True):
                 config = _applied(config, name, value=value)
-            made["-".join(value if name == "nonlinearity" else f"{name}{value}" for name, value in zip(order, values, strict=True))] = config
+            made["-".join(value if name in _WORDS else f"{name}{value}" for name, value in zip(order, values, strict=True))] = config
         return made
 
 

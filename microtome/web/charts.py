@@ -51,6 +51,12 @@ class Series:
     name: str
     x: Sequence[float]
     y: Sequence[float]
+    kind: str = ""
+    """Class that gives it its colour; by default that of its number."""
+    joined: bool = True
+    """Whether a line goes through its points."""
+    dotted: bool = True
+    """Whether its points are shown where points are."""
 
 
 def histogram(
@@ -77,8 +83,17 @@ def histogram(
     return _chart(x, y, join(*bars, *lines), x_label=x_label, y_label=y_label)
 
 
-def curves(series: Sequence[Series], *, x_label: str, y_label: str, log_x: bool = False, dots: bool = False, best: float | None = None) -> Markup:
-    """Lines over a common pair of axes; `dots` shows the points, `best` marks one value of x."""
+def curves(  # what is drawn, and how
+    series: Sequence[Series],
+    *,
+    x_label: str,
+    y_label: str,
+    log_x: bool = False,
+    dots: bool = False,
+    best: float | None = None,
+    named: bool = True,
+) -> Markup:
+    """Lines over a common pair of axes; `dots` shows the points, `best` marks a value of x, `named` writes their names into the picture."""
     xs = [value for each in series for value in each.x]
     ys = [value for each in series for value in each.y if math.isfinite(value)]
     if not xs or not ys:
@@ -92,21 +107,22 @@ def curves(series: Sequence[Series], *, x_label: str, y_label: str, log_x: bool 
     drawn: list[Markup] = []
     for i, each in enumerate(series):
         points = [(x.at(a), y.at(b)) for a, b in zip(each.x, each.y, strict=True) if math.isfinite(b)]
-        path = "M" + "L".join(f"{_px(a)} {_px(b)}" for a, b in points)
-        drawn.append(tag("path", class_=f"curve series{i}", d=path))
-        if dots:
-            drawn += [tag("circle", class_=f"dot series{i}", cx=_px(a), cy=_px(b), r=3.5) for a, b in points]
-        if len(series) > 1:
+        kind = each.kind or f"series{i}"
+        if each.joined:
+            drawn.append(tag("path", class_=f"curve {kind}", d="M" + "L".join(f"{_px(a)} {_px(b)}" for a, b in points)))
+        if dots and each.dotted:
+            drawn += [tag("circle", class_=f"dot {kind}", cx=_px(a), cy=_px(b), r=3.5) for a, b in points]
+        if len(series) > 1 and named:
             place = {"x": WIDTH - _RIGHT - 4, "y": _TOP + 14 + 15 * i}
-            drawn.append(tag("text", each.name, class_=f"name series{i}", text_anchor="end", **place))
+            drawn.append(tag("text", each.name, class_=f"name {kind}", text_anchor="end", **place))
     if best is not None:
         drawn.append(_mark(x, "chosen", best, row=0))
     return _chart(x, y, join(*drawn), x_label=x_label, y_label=y_label)
 
 
-def strip(value: float, *, low: float | None, high: float | None, controls: Mapping[str, float]) -> Markup:
-    """One figure on its own line from 0: a dot with its interval, and hollow marks for the controls."""
-    known = [v for v in (value, high, *controls.values()) if v is not None and math.isfinite(v)]
+def strip(value: float, *, low: float | None, high: float | None, controls: Mapping[str, float], top: float = 0.0) -> Markup:
+    """One figure on its own line from 0, to `top` or further: a dot with its interval, and hollow marks for the controls."""
+    known = [v for v in (value, high, top, *controls.values()) if v is not None and math.isfinite(v)]
     axis = Axis(low=min(0.0, *known), high=max(1e-12, *known) * 1.04, start=8, end=292)
     parts = [tag("line", class_="axis", x1=8, x2=292, y1=13, y2=13), tag("line", class_="axis", x1=_px(axis.at(0)), x2=_px(axis.at(0)), y1=8, y2=18)]
     for name, control in controls.items():
