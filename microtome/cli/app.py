@@ -9,6 +9,7 @@ from cyclopts import App, CycloptsError
 from rich.console import Console
 
 from microtome import __version__
+from microtome.cli.chat import chat
 from microtome.cli.check import check
 from microtome.cli.demo import demo
 from microtome.cli.direction import direction_app
@@ -20,7 +21,7 @@ from microtome.cli.steer import steer
 from microtome.cli.train import train
 from microtome.errors import CommandInvalid, MicrotomeError, SystemRefused
 
-VERBS: tuple[Callable[..., None], ...] = (demo, harvest, train, index, show, steer, serve, check)
+VERBS: tuple[Callable[..., None], ...] = (demo, harvest, train, index, show, steer, chat, serve, check)
 GROUPS: tuple[Callable[[], App], ...] = (direction_app,)
 """Verbs that have verbs of their own: `microtome direction concept`."""
 

@@ -49,7 +49,7 @@ def concept(
     total, n = rows[1:].double().sum(0), len(others)
     likeness = [cosine(vector, (row - (total - row) / (n - 1)).float()) for row in rows[1:].double()]
     results = (
-        Result(name="length", value=direction.norm / mean_norm(rows), n=n + 1, unit="of the mean length of the vectors read"),
+        Result(name="length", value=direction.norm / mean_norm(rows), n=n + 1, unit="of mean length"),
         Result(
             name="specificity",
             value=max(likeness),

@@ -132,7 +132,7 @@ def _length(direction: Direction, rows: Float[Tensor, "n width"]) -> Result:
         name="length",
         value=direction.norm / mean_norm(rows),
         n=len(rows),
-        unit="of the mean length of the vectors read",
+        unit="of mean length",
         definition="‖v‖ divided by the mean length of the passages' vectors",
     )
 

@@ -92,7 +92,7 @@ def persona(reader: Reader, *, trait: Trait, write: Writer, judge: Judge | None 
         model=reader.model.fingerprint,
         provenance=made_by(reader, "persona", trait=trait.name, pairs=len(pairs), dropped=half - len(pairs), judged=judge is not None),
     )
-    results = [Result(name="length", value=direction.norm / mean_norm(rows), n=len(rows), unit="of the mean length of the vectors read")]
+    results = [Result(name="length", value=direction.norm / mean_norm(rows), n=len(rows), unit="of mean length")]
     if len(pairs) >= 4:
         results.append(split_half(high, low))
     return PersonaMade(
