@@ -142,7 +142,7 @@ class Learner:
     @torch.no_grad()
     def settle(self, rows: Mapping[Site, Tensor]) -> None:
         """Let the rules take from dev rows, not yet scaled, what inference needs."""
-        if not any(rule.settles for rule in self.plan.rules):
+        if not any(rule.settles for rule in self.plan.rules) or not all(len(each) for each in rows.values()):
             return
         batch = self.batch({site: rows[site].float() * self.start.sites[site].scale for site in self.layout.sites})
         x = [each - self.weights.b_dec for each in batch.inputs] if self.layout.centred else batch.inputs

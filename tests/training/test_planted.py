@@ -113,6 +113,15 @@ def test_batchtopk_keeps_k_on_rows_it_has_not_seen_also_after_few_steps_or_rows(
     assert float(made.encode(held).values.count_nonzero()) / len(held) == pytest.approx(8, rel=0.1)
 
 
+def test_without_dev_rows_batchtopk_keeps_its_running_threshold() -> None:
+    planted = Planted(PlantedConfig(d=32, directions=64, active=ACTIVE))
+    fit = fit_of(BatchTopK(k=8), planted=planted, steps=3)
+    fit.run()
+    settled = fit.learners[0].plan.rules[0].running()["threshold_mean"].clone()
+    fit.learners[0].settle({Site("resid_post", 0): torch.zeros(0, 32)})
+    assert fit.learners[0].plan.rules[0].running()["threshold_mean"] == settled > 0
+
+
 def test_the_running_threshold_follows_batches_that_change() -> None:
     rule = BatchTopKRule(k=1)
     for value in torch.linspace(2.0, 1.0, 6).tolist():
