@@ -16,7 +16,7 @@ import torch
 from rows import say, within
 
 from microtome.activations import CorpusConfig, build_corpus
-from microtome.artifacts import Draft, Workspace
+from microtome.artifacts import Draft, Workspace, read_manifest
 from microtome.dictionaries import DictionarySet, TopK, Transcoder, save
 from microtome.features import FeatureIndex, IndexConfig
 from microtome.features.arrays import create_arrays, flush_arrays, write_arrays
@@ -120,6 +120,8 @@ def _bytes_of(model: Model) -> Any:
 
 
 def _dictionary(workspace: Workspace, corpus_id: str) -> str:
+    if "synthetic" in workspace.names("dictionary"):
+        return read_manifest(workspace.find("dictionary", "synthetic")).id
     draw = torch.Generator().manual_seed(0)
     members: list[Transcoder] = []
     for layer in range(LAYERS):
