@@ -123,6 +123,7 @@ interface TableRow {
   readonly cosine: number;
   readonly corpus_label: string;
   readonly lift: number;
+  readonly site: string;
 }
 
 interface Table {
@@ -264,6 +265,8 @@ interface TextTest {
 interface Card {
   readonly index: string;
   readonly feature: number;
+  readonly site: string;
+  readonly number: number;
   readonly n_features: number;
   readonly label: Label;
   readonly rule: RuleLabel;
