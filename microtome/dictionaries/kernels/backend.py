@@ -31,6 +31,7 @@ class Backend(Protocol):
         *,
         bound: Float[Tensor, "d_dict"],
         proposer: Proposer,
+        sure: bool = True,
     ) -> Chosen: ...
 
     def decode(self, pairs: Pairs, values: Float[Tensor, "nnz"], table: Float[Tensor, "d_dict d"]) -> Float[Tensor, "n d"]: ...

@@ -6,6 +6,14 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
+/* The sum of eight floats, in a fixed order. */
+INLINE float sum_of(__m256 eight)
+{
+    __m128 half = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+    half = _mm_add_ps(half, _mm_movehl_ps(half, half));
+    return _mm_cvtss_f32(_mm_add_ss(half, _mm_movehdup_ps(half)));
+}
+
 /* A dot product in a fixed order of summation, so that a pair has the same value wherever it is computed. Touches `next` (may be any address)
    line by line, so that it is in the cache for the following call. */
 INLINE float dot(const float *a, const float *b, int64_t d, const float *next)
@@ -22,10 +30,7 @@ INLINE float dot(const float *a, const float *b, int64_t d, const float *next)
     }
     for (; i + 8 <= d; i += 8)
         s0 = _mm256_fmadd_ps(_mm256_loadu_ps(a + i), _mm256_loadu_ps(b + i), s0);
-    s0 = _mm256_add_ps(_mm256_add_ps(s0, s1), _mm256_add_ps(s2, s3));
-    __m128 half = _mm_add_ps(_mm256_castps256_ps128(s0), _mm256_extractf128_ps(s0, 1));
-    half = _mm_add_ps(half, _mm_movehl_ps(half, half));
-    float sum = _mm_cvtss_f32(_mm_add_ss(half, _mm_movehdup_ps(half)));
+    float sum = sum_of(_mm256_add_ps(_mm256_add_ps(s0, s1), _mm256_add_ps(s2, s3)));
     for (; i < d; i++)
         sum += a[i] * b[i];
     return sum;

@@ -71,7 +71,7 @@ def pairs_above(
     *,
     bound: Float[Tensor, "d_dict"],
     proposer: Proposer,
-    sigmas: float = _SURE_SIGMAS,
+    sure: bool = True,
 ) -> Chosen:
     """See `ops.pairs_above`."""
     quantised = proposer.quantised
@@ -80,7 +80,7 @@ def pairs_above(
     x, b, bound = centred.contiguous(), b_enc.contiguous(), bound.contiguous()
     quantised.fit(x)
     base, n, d = quantised.base(b - bound), len(x), x.shape[1]
-    counts = torch.zeros(n, dtype=torch.int64)
+    counts, sigmas = torch.zeros(n, dtype=torch.int64), _SURE_SIGMAS if sure else _SIGMAS
     table, found = ctypes.byref(quantised.table), dict[int, _Found]()
 
     def part(first: int, last: int) -> None:

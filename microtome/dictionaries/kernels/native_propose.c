@@ -34,18 +34,27 @@ typedef struct {
     int finite;
 } Rounded;
 
-/* Values of which the largest has the size `largest`, as whole numbers from -levels to levels, in place. */
-static Rounded round_all(float *values, int64_t d, float largest, int levels)
+/* `values`, padded with zeros to a multiple of 8, as whole numbers from -levels to levels, in place; the largest becomes `levels`. */
+static Rounded round_all(float *values, int64_t padded, int levels)
 {
+    const __m256 sign = _mm256_set1_ps(-0.0f);
+    __m256 most = _mm256_setzero_ps(), total = most, lost = most;
+    for (int64_t i = 0; i < padded; i += 8)
+        most = _mm256_max_ps(_mm256_andnot_ps(sign, _mm256_loadu_ps(values + i)), most); /* passes by what is not a number */
+    float each[8], largest = 0;
+    _mm256_storeu_ps(each, most);
+    for (int i = 0; i < 8; i++)
+        largest = each[i] > largest ? each[i] : largest;
     const int some = largest > TINY;
-    const float inverse = some ? levels / largest : 0;
-    Rounded rounded = {some ? largest / levels : 0, 0, 0, 0};
-    for (int64_t i = 0; i < d; i++) {
-        float level = values[i] * inverse, whole = rintf(level);
-        rounded.total += level * level; /* not finite where any value is not */
-        rounded.lost += (level - whole) * (level - whole);
-        values[i] = whole;
+    const __m256 inverse = _mm256_set1_ps(some ? levels / largest : 0);
+    for (int64_t i = 0; i < padded; i += 8) {
+        const __m256 level = _mm256_mul_ps(_mm256_loadu_ps(values + i), inverse);
+        const __m256 whole = _mm256_round_ps(level, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC), off = _mm256_sub_ps(level, whole);
+        total = _mm256_fmadd_ps(level, level, total); /* not finite where any value is not */
+        lost = _mm256_fmadd_ps(off, off, lost);
+        _mm256_storeu_ps(values + i, whole);
     }
+    Rounded rounded = {some ? largest / levels : 0, sum_of(total), sum_of(lost), 0};
     rounded.finite = rounded.total <= FLT_MAX;
     return rounded;
 }
@@ -58,22 +67,19 @@ void microtome_quantise(const Table *t, int64_t first_panel, int64_t last_panel)
     int8_t *bytes = calloc(padded, 1);
     const float root = 1 / sqrtf((float)t->d);
     for (int64_t f = first_panel * PANEL; f < last_panel * PANEL; f++) {
-        float largest = 0;
         int32_t sum = 0;
         memset(scaled, 0, sizeof(float) * padded);
         if (f < t->d_dict) {
             const float *w = t->W + f * t->d;
-            for (int64_t i = 0; i < t->d; i++) {
+            for (int64_t i = 0; i < t->d; i++)
                 scaled[i] = w[i] * t->balance[i];
-                float size = fabsf(scaled[i]);
-                largest = size > largest ? size : largest;
-            }
         }
-        const Rounded rounded = round_all(scaled, t->d, largest, LEVELS_W);
+        const Rounded rounded = round_all(scaled, padded, LEVELS_W);
         const int ok = rounded.finite;
-        for (int64_t i = 0; i < t->d; i++) {
-            bytes[i] = ok ? (int8_t)scaled[i] : 0;
-            sum += bytes[i];
+        for (int64_t i = 0; i < padded; i++) {
+            const int32_t level = ok ? (int32_t)scaled[i] : 0;
+            bytes[i] = (int8_t)level;
+            sum += level;
         }
         int8_t *out = t->weights + (f / PANEL) * t->groups * PANEL * 4 + (f % PANEL) * 4;
         for (int64_t g = 0; g < t->groups; g++)
@@ -98,16 +104,18 @@ typedef struct {
 /* Quantise a row into its lane of a tile: [group][TILE][4]. */
 static void quantise_row(const Table *t, const float *x, float sigmas, Row *row, uint8_t *out, float *scaled)
 {
-    float largest = 0;
-    for (int64_t i = 0; i < t->d; i++) {
+    for (int64_t i = 0; i < t->d; i++)
         scaled[i] = x[i] / t->balance[i];
-        float size = fabsf(scaled[i]);
-        largest = size > largest ? size : largest;
-    }
-    const Rounded rounded = round_all(scaled, t->d, largest, LEVELS_X);
+    for (int64_t i = t->d; i < 4 * t->groups; i++)
+        scaled[i] = 0;
+    const Rounded rounded = round_all(scaled, 4 * t->groups, LEVELS_X);
     const int ok = row->finite = rounded.finite;
-    for (int64_t i = 0; i < 4 * t->groups; i++)
-        out[(i / 4) * TILE * 4 + i % 4] = (uint8_t)(OFFSET + (ok && i < t->d ? (int)scaled[i] : 0));
+    for (int64_t g = 0; g < t->groups; g++) {
+        uint8_t four[4];
+        for (int i = 0; i < 4; i++)
+            four[i] = (uint8_t)(OFFSET + (ok ? (int32_t)scaled[4 * g + i] : 0));
+        memcpy(out + g * TILE * 4, four, 4);
+    }
     row->scale = ok ? rounded.scale : 0;
     row->norm = ok ? sigmas * rounded.scale * sqrtf(rounded.total) : 0;
     row->residual = ok ? sigmas * rounded.scale * sqrtf(rounded.lost) : 0;

@@ -42,10 +42,14 @@ def pairs_above(
     *,
     bound: Float[Tensor, "d_dict"],
     proposer: Proposer,
+    sure: bool = True,
 ) -> Chosen:
-    """Every pair whose pre-activation is above its feature's bound (or not a number, so that the loss shows it); rows may have none."""
+    """Every pair whose pre-activation is above its feature's bound (or not a number, so that the loss shows it); rows may have none.
+
+    Unless `sure`, a backend may miss a few that are above it by less than its product's rounding, which is faster.
+    """
     _fit(centred, W_enc, b_enc=b_enc, proposer=proposer)
-    return _backend(centred, W_enc, b_enc, bound).pairs_above(centred, W_enc, b_enc, bound=bound, proposer=proposer)
+    return _backend(centred, W_enc, b_enc, bound).pairs_above(centred, W_enc, b_enc, bound=bound, proposer=proposer, sure=sure)
 
 
 def batch_top_k(
@@ -62,9 +66,9 @@ def batch_top_k(
     `guess`, the threshold of the batch before (0: none), only saves time: pairs above somewhat less are counted, and it falls until enough are found.
     """
     wanted = min(k, len(W_enc)) * len(centred)
-    low = 0.9 * (guess if guess > 0 else _sampled_threshold(centred, W_enc, b_enc, k=k))
+    low = 0.95 * (guess if guess > 0 else _sampled_threshold(centred, W_enc, b_enc, k=k))
     while True:
-        found = pairs_above(centred, W_enc, b_enc, bound=torch.full_like(b_enc, max(low, 0.0)), proposer=proposer)
+        found = pairs_above(centred, W_enc, b_enc, bound=torch.full_like(b_enc, max(low, 0.0)), proposer=proposer, sure=low <= 0)
         if len(found.pre) >= wanted or low <= 0:
             break
         low = 0.0 if low < 1e-3 * guess or low < 1e-6 else 0.5 * low

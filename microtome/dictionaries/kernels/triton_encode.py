@@ -188,6 +188,7 @@ def pairs_above(
     *,
     bound: Float[Tensor, "d_dict"],
     proposer: Proposer,
+    sure: bool = True,
 ) -> Chosen:
     """See `ops.pairs_above`.
 
