@@ -114,6 +114,10 @@ def _rows(found: Mapping[str, dict[str, float]], *, d_dict: int, architecture: s
 
 def ours() -> None:
     """Our own loop, called as `training.py --ours rows.npy d_dict steps architecture`."""
+    from microtome.devices import quiet_threads
+
+    quiet_threads()  # before torch, as the command line does: threads that spin while the compiled kernels run take their cores
+
     from lap import BATCH, LR, K, Laps, Run, report
 
     from microtome.dictionaries import SAE, BatchTopK, TopK
