@@ -35,7 +35,7 @@ def measure_quality(  # noqa: PLR0913  # what, on what, and how much of it
     turns: Pooled | None = None,
     split: Split = "test",
     tokens: int = 65_536,
-    ce_tokens: int = 4096,
+    ce_tokens: int = 2048,
     progress: Progress | None = None,
 ) -> Quality:
     """Measure `dictionary` on at most `tokens` kept tokens of a split, and with `model` on `ce_tokens` tokens of its contexts.
@@ -45,7 +45,7 @@ def measure_quality(  # noqa: PLR0913  # what, on what, and how much of it
     - **Cross-entropy recovered** = (CE(mean) - CE(dictionary)) / (CE(mean) - CE(original)), CE of the next token with the activations of the sites
       written replaced at every kept token (for transcoders, the MLP's output): 1 is the model itself, 0 is what replacing each activation by the
       mean leaves. Tokens that are not kept (specials, template, attention sinks) pass unchanged throughout. Not defined (None, with the reason in
-      `ce_undefined`) where the interval of CE(mean) - CE(original) reaches 0. Each of several sites alone is measured on a quarter of the tokens.
+      `ce_undefined`) where the interval of CE(mean) - CE(original) reaches 0. Each of several sites alone is measured on half of the tokens.
 
     Intervals are 95 %, by resampling documents (the dead share's is Wilson's over features). The controls are those that make sense for the kind,
     see `microtome.training.controls`; why one is not there is in `left_out`. A dictionary of pooled rows is measured on those of `turns`, without

@@ -55,7 +55,7 @@ class Yardstick:
     """Measures dictionaries. What does not depend on the dictionary is done once: rows, the unedited forward, the mean, PCA, k-means, neurons."""
 
     def __init__(
-        self, source: StoredRows | FromForward, *, model: Model | None = None, split: Split = "test", tokens: int = 65_536, ce_tokens: int = 4096
+        self, source: StoredRows | FromForward, *, model: Model | None = None, split: Split = "test", tokens: int = 65_536, ce_tokens: int = 2048
     ) -> None:
         self.source = source
         self.model = model
@@ -135,11 +135,11 @@ class Yardstick:
         return self._once(("held", sites, pooling), lambda: self.source.held(sites, pooling=pooling, n=self._tokens, split=self.split))
 
     def _alone(self, dictionary: Made, random: Made) -> dict[Site | None, Spliced]:
-        """Each of several sites alone, on a quarter of the tokens."""
+        """Each of several sites alone, on half of the tokens."""
         writes = _writes(dictionary)
         if len(writes) == 1:
             return {}
-        splicer, mean = self._quarter, self._mean(dictionary)
+        splicer, mean = self._fewer, self._mean(dictionary)
         new = [site for site in writes if ("mean alone", writes, site) not in self._kept]
         variants = [Variant(each, site) for each in (dictionary, random) for site in writes] + [Variant(mean, site) for site in new]
         found = splicer.losses(variants)
@@ -159,8 +159,8 @@ class Yardstick:
         return self._contexts(self._ce_tokens)
 
     @cached_property
-    def _quarter(self) -> Splicer:
-        return self._contexts(max(1, self._ce_tokens // 4))
+    def _fewer(self) -> Splicer:
+        return self._contexts(max(1, self._ce_tokens // 2))
 
     def _contexts(self, tokens: int) -> Splicer:
         assert self.model is not None
