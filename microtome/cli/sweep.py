@@ -8,10 +8,10 @@ from rich.table import Table
 from microtome.cli.cards import titled
 from microtome.cli.session import Session
 from microtome.errors import ConfigError
-from microtome.stats import Result
 
 if TYPE_CHECKING:
     import microtome.models
+    import microtome.stats
     import microtome.training
     from microtome.training import StoredRows
 
@@ -74,9 +74,9 @@ def sweep_views(made: "microtome.training.Sweep") -> list[Table | str]:
     return [table, *law]
 
 
-def _interval(result: Result) -> str:
+def _interval(result: "microtome.stats.Result") -> str:
     return "–" if result.low is None or result.high is None else f"{result.low:.4g} … {result.high:.4g}"
 
 
-def _figure(result: Result | None) -> str:
+def _figure(result: "microtome.stats.Result | None") -> str:
     return "–" if result is None else f"{result.value:.4g}"
