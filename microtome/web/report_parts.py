@@ -78,12 +78,12 @@ def _model(content: Content) -> str:
 
 def _path(content: Content) -> Markup:
     overview, counts = content.overview, content.overview.counts
-    training = content.manifests["dictionary"].config
+    active = counts["nonzeros"] / max(1, counts["kept"])
     stages = (
         ("text", f"{counts['documents']:,} documents of {overview.sources['corpus']}"),
         ("corpus", f"{counts['tokens']:,} tokens, each with its document and role"),
         ("activations", f"{overview.sources['reads']} of {_model(content)}; {counts['kept']:,} tokens kept"),
-        ("dictionary", f"{counts['features']:,} features, {training.get('k', '–')} active a token"),
+        ("dictionary", f"{counts['features']:,} features, {active:.3g} active a token"),
         ("index", f"{counts['nonzeros']:,} firings, found from either side"),
     )
     items: list[Markup] = []

@@ -88,7 +88,8 @@ def test_text_of_others_is_never_markup(workspace: Path, tmp_path: Path) -> None
 def test_the_numbers_are_those_of_the_index(structure: Structure, workspace: Path) -> None:
     overview = FeatureIndex.open(Workspace(workspace).find("index"), Workspace(workspace)).overview()
     text = "".join(structure.text)
-    assert f"{overview.counts['features']:,} features" in text
+    active = overview.counts["nonzeros"] / overview.counts["kept"]
+    assert f"{overview.counts['features']:,} features, {active:.3g} active a token" in text
     assert f"{overview.counts['nonzeros']:,} firings" in text
     assert overview.id in text
 
