@@ -256,3 +256,11 @@ class StrengthUncalibrated(MicrotomeError):
 
 class FeatureNeverActive(MicrotomeError):
     """A strength is a multiple of the maximum of a feature that never fired."""
+
+
+class GraphInvalid(MicrotomeError):
+    """A graph, or a file that should hold one, contradicts itself or lacks a part."""
+
+
+class NodeNotFound(MicrotomeError):
+    """A graph has no node of that name."""
