@@ -24,7 +24,7 @@ from microtome.config import canonical_json, fingerprint, to_dict
 from microtome.errors import ArtifactConflict, ArtifactDamaged, ArtifactForeign, ArtifactMissing, DiskFull, WorkspaceBusy, nearest
 
 MANIFEST, DRAFT, LOCK = "manifest.json", "draft.json", ".lock"
-KINDS = ("corpus", "shards", "pooled", "dictionary", "sweep", "index", "direction")
+KINDS = ("corpus", "shards", "pooled", "dictionary", "sweep", "index", "direction", "graph")
 FOLDERS = {
     "corpus": "corpora",
     "shards": "shards",
@@ -33,6 +33,7 @@ FOLDERS = {
     "sweep": "sweeps",
     "index": "indexes",
     "direction": "directions",
+    "graph": "graphs",
 }
 _PACKAGES = ("microtome", "torch", "transformers", "tokenizers", "safetensors", "numpy", "pyarrow")
 

@@ -264,3 +264,11 @@ class GraphInvalid(MicrotomeError):
 
 class NodeNotFound(MicrotomeError):
     """A graph has no node of that name."""
+
+
+class GraphUnbalanced(MicrotomeError):
+    """What flows into a traced target does not add up to its pre-activation."""
+
+
+class TargetInvalid(MicrotomeError):
+    """A target of an attribution graph is not there, or not a single token."""
