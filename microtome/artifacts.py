@@ -24,7 +24,7 @@ from microtome.config import canonical_json, fingerprint, to_dict
 from microtome.errors import ArtifactConflict, ArtifactDamaged, ArtifactForeign, ArtifactMissing, DiskFull, WorkspaceBusy, nearest
 
 MANIFEST, DRAFT, LOCK = "manifest.json", "draft.json", ".lock"
-KINDS = ("corpus", "shards", "pooled", "dictionary", "sweep", "index", "direction", "graph")
+KINDS = ("corpus", "shards", "pooled", "dictionary", "sweep", "index", "direction", "graph", "export", "variant")
 FOLDERS = {
     "corpus": "corpora",
     "shards": "shards",
@@ -33,7 +33,9 @@ FOLDERS = {
     "sweep": "sweeps",
     "index": "indexes",
     "direction": "directions",
+    "export": "exports",
     "graph": "graphs",
+    "variant": "variants",
 }
 _PACKAGES = ("microtome", "torch", "transformers", "tokenizers", "safetensors", "numpy", "pyarrow")
 
@@ -253,6 +255,17 @@ class Workspace:
                 f'{self.path} holds no {kind} "{name}".', got=name, wanted=", ".join(names) or "none there yet", do=nearest(name, names)
             )
         return self.place(kind, name)
+
+    def remove(self, kind: str, name: str) -> None:
+        """Delete the finished artifact called `name`. Raises `ArtifactMissing`, `WorkspaceBusy`."""
+        folder = self.find(kind, name)
+        lock = _lock(folder)
+        try:
+            _empty(folder)
+            (folder / LOCK).unlink(missing_ok=True)
+            folder.rmdir()
+        finally:
+            lock.close()
 
     def by_id(self, kind: str, id: str) -> Path:
         """The folder of the artifact of this kind whose manifest has that id; damaged manifests are passed over, and named if it is not found."""
