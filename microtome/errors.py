@@ -150,6 +150,10 @@ class FormatUnsupported(MicrotomeError):
     """A dictionary's file is in order, but computes something that no dictionary of microtome does."""
 
 
+class BundleInvalid(MicrotomeError):
+    """A file about features in another tool's format is out of order: no JSON, a field missing, lists of different lengths."""
+
+
 class FormatCannotHold(MicrotomeError):
     """A file format has no place for something that a dictionary is."""
 

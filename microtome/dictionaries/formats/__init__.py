@@ -9,6 +9,7 @@ Begin with `load_any(path_or_hub_reference)`. To add a format: a class with thos
 
 from microtome.dictionaries.formats import circuit_tracer, dictionary_learning, gemma_scope, gemma_scope_2, llama_scope, saelens, sparsify
 from microtome.dictionaries.formats.format import FORMATS, Format, Hints, Read
+from microtome.dictionaries.formats.hooks import lens_hook, lens_name, module_hook, module_name
 from microtome.dictionaries.formats.load import detect, load_any, load_dictionary, read_foreign, write_foreign
 from microtome.dictionaries.formats.native import WEIGHTS, read_any, read_weights, save, write_weights
 
@@ -23,9 +24,13 @@ __all__ = [
     "dictionary_learning",
     "gemma_scope",
     "gemma_scope_2",
+    "lens_hook",
+    "lens_name",
     "llama_scope",
     "load_any",
     "load_dictionary",
+    "module_hook",
+    "module_name",
     "read_any",
     "read_foreign",
     "read_weights",
