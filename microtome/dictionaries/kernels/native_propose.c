@@ -277,10 +277,19 @@ static void select_largest(float *key, float *value, int32_t *feature, int64_t c
 /* fp32 values of a row's candidates into list.score. */
 static void rescore(const Table *t, const float *b, const float *x, int64_t count, List list)
 {
-    for (int64_t i = 0; i < count; i++) {
-        const int32_t f = list.feature[i], next = list.feature[i + 1 < count ? i + 1 : i];
-        list.score[i] = dot(x, t->W + f * t->d, t->d, t->W + next * t->d) + b[f];
+    int64_t i = 0;
+    for (; i + 2 <= count; i += 2) {
+        const float *row[2], *next[2];
+        for (int j = 0; j < 2; j++) {
+            row[j] = t->W + list.feature[i + j] * t->d;
+            next[j] = t->W + list.feature[i + j + 2 < count ? i + j + 2 : i + j] * t->d;
+        }
+        dot_two(x, row, t->d, next, list.score + i);
     }
+    if (i < count)
+        list.score[i] = dot(x, t->W + list.feature[i] * t->d, t->d, x);
+    for (i = 0; i < count; i++)
+        list.score[i] += b[list.feature[i]];
 }
 
 typedef struct {

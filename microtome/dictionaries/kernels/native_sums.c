@@ -73,9 +73,19 @@ int64_t microtome_row_dots(const int64_t *indptr, const int64_t *feature, const 
     const int64_t end = indptr[last];
     if (strange(feature, indptr[first], end, d_dict))
         return -1;
-    for (int64_t r = first; r < last; r++)
-        for (int64_t i = indptr[r]; i < indptr[r + 1]; i++)
+    for (int64_t r = first; r < last; r++) {
+        int64_t i = indptr[r];
+        for (; i + 2 <= indptr[r + 1]; i += 2) {
+            const float *row[2], *next[2];
+            for (int j = 0; j < 2; j++) {
+                row[j] = table + feature[i + j] * d;
+                next[j] = table + feature[i + j + 2 < end ? i + j + 2 : i + j] * d;
+            }
+            dot_two(rows + r * d, row, d, next, out + i);
+        }
+        if (i < indptr[r + 1])
             out[i] = dot(rows + r * d, table + feature[i] * d, d, table + feature[i + 1 < end ? i + 1 : i] * d);
+    }
     return 0;
 }
 
