@@ -85,6 +85,16 @@ def test_batch_top_k_is_the_largest_of_the_batch_whatever_the_guess(shape: tuple
     assert threshold == pytest.approx(float(it.pre[wanted].min()) if wanted.any() else 0.0, abs=1e-5)
 
 
+@pytest.mark.parametrize("product", PRODUCTS)
+def test_of_equal_numbers_as_many_are_chosen_as_wanted(product: Product) -> None:
+    x, W, b = torch.ones(6, 8), torch.full((16, 8), 0.25), torch.zeros(16)
+    W[3] = 0.5
+    pairs, pre, threshold = batch_top_k(x, W, b, k=3, proposer=Proposer(W, product), guess=1.9)
+    assert (len(pairs.feature), threshold, pairs.rows, int(pairs.indptr[-1])) == (18, 2.0, 6, 18)
+    assert int((pairs.feature == 3).sum()) == 6, "the larger ones are all among them"
+    assert sorted(pre.tolist()) == [2.0] * 12 + [4.0] * 6
+
+
 def test_a_batch_without_positive_pre_activations_has_no_pairs() -> None:
     it = Problem(6, 8, 16)
     pairs, pre, threshold = batch_top_k(it.x, it.W, it.b - 100, k=3, proposer=Proposer(it.W, "float32"), guess=0.5)
