@@ -24,7 +24,7 @@ from microtome.config import canonical_json, fingerprint, to_dict
 from microtome.errors import ArtifactConflict, ArtifactDamaged, ArtifactForeign, ArtifactMissing, DiskFull, WorkspaceBusy, nearest
 
 MANIFEST, DRAFT, LOCK = "manifest.json", "draft.json", ".lock"
-KINDS = ("corpus", "shards", "pooled", "dictionary", "sweep", "index", "direction", "graph", "export", "variant")
+KINDS = ("corpus", "shards", "pooled", "dictionary", "sweep", "index", "direction", "graph", "export", "variant", "losses")
 FOLDERS = {
     "corpus": "corpora",
     "shards": "shards",
@@ -36,6 +36,7 @@ FOLDERS = {
     "export": "exports",
     "graph": "graphs",
     "variant": "variants",
+    "losses": "losses",
 }
 _PACKAGES = ("microtome", "torch", "transformers", "tokenizers", "safetensors", "numpy", "pyarrow")
 
