@@ -5,9 +5,21 @@ are direct effects through a model whose attention patterns and norms are held a
 every target adds up to the pre-activation that the model measured.
 """
 
+from microtome.circuits.attribute import TraceConfig, trace
 from microtome.circuits.graph import BIASES, KINDS, Edges, Graph, Nodes
+from microtome.circuits.replacement import Replacement
+from microtome.circuits.targets import Along, FeatureTarget, LogitDifference, Logits, Loss, Target
 
 __all__ = [
+    "trace",
+    "TraceConfig",
+    "Logits",
+    "LogitDifference",
+    "FeatureTarget",
+    "Along",
+    "Loss",
+    "Target",
+    "Replacement",
     "Graph",
     "Nodes",
     "Edges",

@@ -13,6 +13,7 @@ as residual = sum of parts holds in it. To be sure of one, run `selfcheck(model)
 """
 
 from microtome.models.chat import Rendered, TurnSpan, render
+from microtome.models.frozen import Frozen, HeldNorm, value_maps
 from microtome.models.load import load
 from microtome.models.model import Model, ReadNorm
 from microtome.models.reference import ModelRef, parse_ref
@@ -32,6 +33,9 @@ __all__ = [
     "Site",
     "KINDS",
     "Edit",
+    "Frozen",
+    "HeldNorm",
+    "value_maps",
     "Replay",
     "Recorded",
     "Tokenizer",

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from microtome.config import canonical_json
 from microtome.errors import ModelUnsupported, SiteNotFound, TokenOutOfRange, nearest
-from microtome.models.discover import discover, embedding_of
+from microtome.models.discover import discover, embedding_of, is_norm
 from microtome.models.sites import Site
 from microtome.models.tap import Edit, Taps
 from microtome.models.tokens import Tokenizer
@@ -143,6 +143,10 @@ class Model:
         """The Hugging Face module at whose input or output a site lies."""
         return self._map.places[self.site(site)].module
 
+    def multiplier(self, site: Site) -> float:
+        """What the block multiplies the module's output by before it adds it to the stream (Granite's residual multiplier); else 1."""
+        return self._map.places[self.site(site)].scale
+
     def tap(self, *, read: Collection[Site] = (), edit: Mapping[Site, Edit] | None = None) -> AbstractContextManager[Mapping[Site, Tensor]]:
         """Read and edit the forwards that run inside the block, in this thread.
 
@@ -183,14 +187,17 @@ class Model:
         mask: Bool[Tensor, "batch pos"] | None = None,
         edit: Mapping[Site, Edit] | None = None,
         gradients: bool = False,
-    ) -> Float[Tensor, "batch pos vocab"]:
+        last: int = 0,
+    ) -> Float[Tensor, "batch kept vocab"]:
         """The model's logits, under `edit` if given; `gradients` lets autograd go back through it to what the edits put in.
+
+        Only those of the `last` positions (0: of all): a large vocabulary makes the others dear.
 
         Raises `TokenOutOfRange`, `SiteNotFound`.
         """
         inputs = self._inputs(tokens, mask)
         with torch.set_grad_enabled(gradients), self.tap(edit=edit):
-            return self.hf(**inputs, use_cache=False).logits
+            return self.hf(**inputs, use_cache=False, logits_to_keep=last).logits
 
     @torch.no_grad()
     def loss(
@@ -217,19 +224,18 @@ class Model:
     def norm(self, site: Site) -> ReadNorm | None:
         """The norm after which `site` (`attn_in`, `mlp_in`, `final_norm`) is read; None where the stream itself is read. On the model's device.
 
-        Found by calling it: no weight names, no "1 + w" special cases. A row of alternating ±1 has mean 0 and root mean square 1, so that the norm
-        returns gain · ±1 + bias.
+        Found by calling it: no weight names, no "1 + w" special cases.
         """
         module = self._map.norms.get(self.site(site))
         if module is None:
             return None
-        signs = torch.ones(self.d_model, dtype=self.dtype, device=self.device)
-        signs[1::2] = -1
-        zeros, ones = torch.zeros_like(signs), torch.ones_like(signs)
-        bias = module(zeros[None, None])[0, 0]
-        gain = (module(signs[None, None])[0, 0] - bias) * signs
-        centres = torch.equal(module(ones[None, None])[0, 0], bias)
+        gain, bias, centres = gain_of(module, torch.zeros(self.d_model, dtype=self.dtype, device=self.device))
         return ReadNorm(stream=self._stream_before(site), gain=gain.float(), bias=bias.float(), centres=centres)
+
+    def norm_module(self, site: Site) -> nn.Module | None:
+        """The module of the norm that `site` (`attn_in`, `mlp_in`, `final_norm`) is read after, or of the post-norm that writes `attn_out`."""
+        place = self.module(site)
+        return place if site.kind == "attn_out" and is_norm(place) else self._map.norms.get(site)
 
     def vocabulary_mask(self) -> Bool[Tensor, "vocab"]:
         """True for ids that text can contain; False for control tokens, reserved places and rows beyond the tokenizer."""
@@ -267,6 +273,19 @@ class Model:
             raise TokenOutOfRange(
                 f"a token id is outside of {self.ref}'s vocabulary.", got=low if low < 0 else high, wanted=f"0 to {self.n_vocab - 1}", do=do
             )
+
+
+@torch.no_grad()
+def gain_of(norm: nn.Module, like: Float[Tensor, "d_model"]) -> tuple[Float[Tensor, "d_model"], Float[Tensor, "d_model"], bool]:
+    """The gain and the bias of a norm, and whether it centres, by calling it on rows of the width, type and device of `like`.
+
+    A row of alternating ±1 has mean 0 and root mean square 1, so that the norm returns gain · ±1 + bias.
+    """
+    signs = torch.ones_like(like)
+    signs[1::2] = -1
+    bias = norm(torch.zeros_like(like)[None, None])[0, 0]
+    gain = (norm(signs[None, None])[0, 0] - bias) * signs
+    return gain, bias, torch.equal(norm(torch.ones_like(like)[None, None])[0, 0], bias)
 
 
 def next_token_losses(

@@ -1,0 +1,282 @@
+"""`trace`: from a prompt and a target to a graph."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from microtome.artifacts import read_manifest
+from microtome.circuits.collect import Collected
+from microtome.circuits.engine_autograd import AutogradEngine
+from microtome.circuits.engine_sweep import SweepEngine
+from microtome.circuits.graph import TARGET, Graph, Nodes
+from microtome.circuits.replacement import Missing, Replacement, members_of
+from microtome.circuits.sources import Columns, Sources
+from microtome.circuits.targets import Logits, Named, Rows, Target, feature_rows, joined, positions_of, rows_of
+from microtome.config import fingerprint, to_dict
+from microtome.dictionaries import Dictionary, DictionarySet, Transcoder, load_any
+from microtome.errors import ConfigError, GraphUnbalanced, ShapeMismatch, TokenOutOfRange
+from microtome.models import Model
+from microtome.progress import Progress, Throttled
+from microtome.shapes import Float, Int, Tensor
+
+EngineName: TypeAlias = Literal["auto", "sweep", "autograd"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TraceConfig:
+    """How a graph is traced."""
+
+    max_rows: int = 2000
+    """Features whose own inputs are traced, at most; the rest stay as sources."""
+    influence: float = 1.0
+    """Stop expanding when the features that were expanded hold this share of all features' influence; 1 goes on to `max_rows`."""
+    edges_per_row: int | None = None
+    """Strongest edges stored of each row, the remainder as a sum; None stores all that are not 0."""
+    batch_rows: int = 128
+    """Rows of one backward sweep."""
+    update_rows: int = 512
+    """Rows between two estimates of influence."""
+    engine: EngineName = "auto"
+    """`sweep`, `autograd` (any family), or `auto`: the sweep where it knows the family."""
+    missing: Missing = "refuse"
+    """A layer without a transcoder is refused, or its MLP is an `error` as a whole."""
+    tolerance: float | None = None
+    """Largest balance that is let pass; None: 1e-3 in float32, 0.1 in half precision."""
+
+    def __post_init__(self) -> None:
+        _positive("max_rows", self.max_rows, least=0)
+        _positive("batch_rows", self.batch_rows, least=1)
+        _positive("update_rows", self.update_rows, least=1)
+        _positive("edges_per_row", self.edges_per_row, least=1)
+        if not 0 < self.influence <= 1:
+            raise ConfigError("TraceConfig.influence has an unfit value.", got=self.influence, wanted="in (0, 1]", do="Correct it.")
+
+
+class Engine(Protocol):
+    """Direct effects of every source on rows."""
+
+    name: str
+
+    def add_effects(self, rows: Rows, block: Float[Tensor, "n columns"]) -> None:
+        """Add to each row's columns the direct effect of every source on it; rows come sorted by place, the last first."""
+        ...
+
+
+@torch.no_grad()
+def trace(
+    model: Model,
+    dictionaries: Dictionary | DictionarySet | str | Path,
+    prompt: str | Sequence[int],
+    *,
+    target: Target | str | Sequence[Target] | None = None,
+    config: TraceConfig | None = None,
+    progress: Progress | None = None,
+) -> Graph:
+    """The attribution graph of a prompt: what feeds its targets, directly and through features.
+
+    `dictionaries` are per-layer or cross-layer transcoders of the model's MLPs (with or without skip), or the path of such an artifact. `prompt` is
+    a text (no token is put before it) or token ids. `target`: None for the likeliest next tokens, a text for one next token, or one or several of
+    `Logits`, `LogitDifference`, `FeatureTarget`, `Along`, `Loss`. Direct effects are through residual stream, held attention and skips, not through
+    other MLPs (Ameisen et al. 2025, eq. for A_{s→t}); features are expanded best first by influence on the targets.
+
+    Raises `TokenOutOfRange` (empty, too long), `TargetInvalid`, `ShapeMismatch` (a dictionary for another model, sites or layers),
+    `ModelUnsupported`, `ActivationsNotFinite`, and `GraphUnbalanced` when inputs do not sum to the pre-activations.
+    """
+    settings = config or TraceConfig()
+    targets = _targets(target)
+    given, names = _opened(model, dictionaries)
+    members = members_of(model, given, missing=settings.missing)
+    tokens = _tokens(model, prompt)
+    report = Throttled(progress)
+    report("forward", 0, 1, unit="prompt")
+    replacement = Replacement(model, members, tokens, logits_at=positions_of(targets, len(tokens)))
+    sources = Sources(replacement)
+    engine = engine_for(replacement, sources, name=settings.engine)
+    report("forward", 1, 1, unit="prompt")
+    traced = _Traced(replacement, sources, engine, settings=settings)
+    traced.begin(*rows_of(replacement, targets))
+    traced.expand(report)
+    graph = traced.graph(prompt if isinstance(prompt, str) else model.tokenizer.text(tokens.tolist()), dictionaries=names)
+    _refuse_unbalanced(graph, _tolerance(settings, model))
+    return graph
+
+
+def engine_for(replacement: Replacement, sources: Sources, *, name: EngineName) -> Engine:
+    """The engine of that name; `auto` is the sweep where it knows the family, else autograd. `ConfigError` for a sweep that it does not know."""
+    if name == "autograd":
+        return AutogradEngine(replacement, sources)
+    sweep = SweepEngine.of(replacement, sources)
+    if sweep is None and name == "sweep":
+        what = f"the sweep does not know the attention of {replacement.model.family}."
+        raise ConfigError(what, got=name, wanted="auto or autograd", do='Use engine="autograd".')
+    return sweep or AutogradEngine(replacement, sources)
+
+
+class _Traced:
+    """A graph being made."""
+
+    def __init__(self, replacement: Replacement, sources: Sources, engine: Engine, *, settings: TraceConfig) -> None:
+        self.replacement, self.sources, self.engine, self.settings = replacement, sources, engine, settings
+        self.collected = Collected(len(sources.columns), most=settings.edges_per_row)
+        self.node: list[int] = []
+        """By row collected, its column; −1 − i for the target i."""
+        self.rows: list[Rows] = []
+        self.names: list[Named] = []
+
+    def begin(self, rows: Rows, names: list[Named]) -> None:
+        """The rows of the targets."""
+        self.names = names
+        self._add(rows, [-1 - i for i in range(len(rows))])
+
+    def expand(self, report: Throttled) -> None:
+        """Rows of features, best first by influence, until there are enough."""
+        n, settings = len(self.replacement.features), self.settings
+        wanted = min(n, settings.max_rows)
+        is_open = np.ones(n, dtype=np.bool_)
+        done = 0
+        while done < wanted:
+            influence = self._influence()[:n]
+            if settings.influence < 1 and influence[~is_open].sum() >= settings.influence * influence.sum():
+                break
+            influence[~is_open] = -1
+            chosen = np.argsort(-influence, kind="stable")[: min(settings.update_rows, wanted - done)]
+            chosen = chosen[influence[chosen] > 0]
+            if not len(chosen):
+                break
+            nodes = torch.from_numpy(np.sort(chosen)).to(self.replacement.model.device)
+            self._add(feature_rows(self.replacement, nodes), nodes.tolist())
+            is_open[chosen] = False
+            done += len(chosen)
+            report("trace", done, wanted, unit="features")
+        report("trace", 1, 1, unit="features")
+
+    def graph(self, prompt: str, *, dictionaries: tuple[str, ...]) -> Graph:
+        """What was collected, as a graph."""
+        replacement, columns, n = self.replacement, self.sources.columns, len(self.sources.columns)
+        model, tokens = replacement.model, replacement.frozen.tokens.tolist()
+        node = np.array(self.node, dtype=np.int64)
+        node = np.where(node < 0, n - 1 - node, node)
+        order = np.argsort(node, kind="stable")
+        edges, dropped = self.collected.ordered(order)
+        rows = joined(self.rows)
+        return Graph(
+            prompt=prompt,
+            tokens=tuple(tokens),
+            pieces=tuple(model.tokenizer.decode_pieces(tokens)),
+            model=model.ref,
+            model_fingerprint=model.fingerprint,
+            quantised=model.quantised,
+            n_layers=model.n_layers,
+            dictionaries=dictionaries,
+            nodes=_nodes(columns, self.names, n_layers=model.n_layers),
+            rows=node[order].astype(np.int32),
+            edges=edges,
+            dropped=dropped[:, 0],
+            dropped_abs=dropped[:, 1],
+            pre=rows.pre.float().cpu().numpy()[order],
+            target_weight=np.array([name.probability for name in self.names], dtype=np.float32),
+            target_labels=tuple(name.label for name in self.names),
+            config={**to_dict(self.settings), "engine": self.engine.name},
+        )
+
+    def _add(self, rows: Rows, nodes: list[int]) -> None:
+        """Trace rows in batches of near positions, each sorted by place."""
+        size = self.settings.batch_rows
+        by_position = torch.argsort(rows.position, stable=True)
+        for first in range(0, len(rows), size):
+            batch = by_position[first : first + size]
+            batch = batch[torch.argsort(rows.place[batch], descending=True, stable=True)]
+            part = rows.take(batch)
+            self.collected.add(self._effects(part))
+            self.rows.append(part)
+            self.node += [nodes[i] for i in batch.tolist()]
+
+    def _effects(self, rows: Rows) -> Float[Tensor, "n columns"]:
+        columns = self.sources.columns
+        block = torch.zeros(len(rows), len(columns), dtype=self.replacement.dtype, device=self.replacement.model.device)
+        self.engine.add_effects(rows, block)
+        reads = torch.tensor([columns.read[layer] for layer in rows.layer.tolist()], device=block.device)
+        block[torch.arange(len(rows), device=block.device), reads] += rows.constant.to(block.dtype)
+        return block
+
+    def _influence(self) -> npt.NDArray[np.float64]:
+        node = np.array(self.node, dtype=np.int64)
+        place = torch.cat([rows.place for rows in self.rows]).cpu().numpy()
+        of_target = node < 0
+        place[of_target] = 2 * self.replacement.n_layers + 1
+        start = np.zeros(len(node))
+        start[of_target] = [self.names[-1 - i].probability for i in node[of_target]]
+        return self.collected.influence(node, place, start=start)
+
+
+def _nodes(columns: Columns, names: Sequence[Named], *, n_layers: int) -> Nodes:
+    n = len(names)
+    return Nodes(
+        kind=np.concatenate([columns.kind, np.full(n, TARGET, dtype=np.int8)]),
+        layer=np.concatenate([columns.layer, np.full(n, n_layers, dtype=np.int16)]),
+        position=np.concatenate([columns.position, np.array([name.position for name in names], dtype=np.int32)]),
+        feature=np.concatenate([columns.feature, np.array([name.token for name in names], dtype=np.int32)]),
+        activation=np.concatenate([columns.activation, np.array([name.probability for name in names], dtype=np.float32)]),
+    )
+
+
+def _targets(target: Target | str | Sequence[Target] | None) -> list[Target]:
+    if target is None:
+        return [Logits()]
+    if isinstance(target, str):
+        return [Logits(tokens=(target,))]
+    targets = list(target) if isinstance(target, Sequence) else [target]
+    if not targets:
+        raise ConfigError("there is no target.", got="an empty list", wanted="one or more targets", do="Leave it out for the likeliest next tokens.")
+    return targets
+
+
+def _tokens(model: Model, prompt: str | Sequence[int]) -> Int[Tensor, "pos"]:
+    ids = model.tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)
+    if not ids:
+        raise TokenOutOfRange("the prompt has no tokens.", got="an empty prompt", wanted="at least one token", do="Give a text that is not empty.")
+    return torch.tensor(ids, dtype=torch.int64, device=model.device)
+
+
+def _opened(model: Model, dictionaries: Dictionary | DictionarySet | str | Path) -> tuple[Dictionary | DictionarySet, tuple[str, ...]]:
+    """The dictionaries and their ids; of an artifact that it was made with this model."""
+    if isinstance(dictionaries, str | Path):
+        manifest = read_manifest(Path(dictionaries))
+        made_with = manifest.inputs.get("model")
+        if made_with is not None and made_with != model.fingerprint:
+            do = "Load the model that it was trained on, in the same number type."
+            raise ShapeMismatch("the dictionary is for another model.", got=made_with, wanted=f"{model.fingerprint}, {model.ref}", do=do)
+        return load_any(dictionaries), (manifest.id,)
+    members = dictionaries.members if isinstance(dictionaries, DictionarySet) else (dictionaries,)
+    facts = [(str(member.reads), member.d_dict, _sample(member)) for member in members]
+    return dictionaries, (f"memory:{fingerprint(facts)}",)
+
+
+def _sample(member: Dictionary) -> list[float]:
+    weights = member.W_enc.flatten() if isinstance(member, Transcoder) else torch.zeros(1)
+    return weights[:: max(1, len(weights) // 64)].tolist()
+
+
+def _tolerance(settings: TraceConfig, model: Model) -> float:
+    if settings.tolerance is not None:
+        return settings.tolerance
+    return 1e-3 if model.dtype in (torch.float32, torch.float64) else 0.1
+
+
+def _refuse_unbalanced(graph: Graph, limit: float) -> None:
+    off = graph.balances()
+    bad = int((~(off <= limit)).sum())
+    if bad:
+        what = f"the inputs of {bad:,} of {len(off):,} traced rows do not add up."
+        got, do = f"off by up to {float(off.max()):.2g} of the largest input", "Load the model in float32; if it remains, report the family."
+        raise GraphUnbalanced(what, got=got, wanted=f"at most {limit:g}", do=do)
+
+
+def _positive(name: str, value: int | None, *, least: int) -> None:
+    if value is not None and value < least:
+        raise ConfigError(f"TraceConfig.{name} has an unfit value.", got=value, wanted=f"{least} or more", do="Correct it.")

@@ -1,0 +1,157 @@
+"""The fast engine: one linear backward over the causal cone, three matrix products a layer.
+
+Per layer the path through attention is the transpose of  stream → value map → pattern → output map → stream.  Norm gains are folded into the two
+maps and norm scales into the pattern, once a prompt, so that a layer is
+
+    Z = G · W_out,   V = Aᵀ Z (query heads of one key head side by side),   G += V · W_value
+
+for all rows and positions at once. Rows are sorted by position into batches, which therefore end at their last position, and inside a batch by place:
+a row joins the sweep where it is read. No weight names are known: the value map is a gradient, the output map the projection's weight.
+"""
+
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import nn
+
+from microtome.circuits.replacement import Replacement
+from microtome.circuits.sources import Sources
+from microtome.circuits.targets import Rows
+from microtome.models import Site, value_maps
+from microtome.shapes import Float, Tensor
+
+_KEPT_BYTES = 1 << 30
+"""Patterns that are kept for the whole trace; beyond, each layer's is computed anew for every batch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Layer:
+    """One layer's way back from what attention adds to what it reads."""
+
+    out: Float[Tensor, "d_model heads_width"]
+    """Output map, with a post-norm's gain and centring and the block's multiplier."""
+    value: Float[Tensor, "kv_width d_model"]
+    """Value map, with the input norm's gain and centring."""
+    scale_out: Float[Tensor, "pos"] | None
+    """Of the post-norm, by the position written."""
+    scale_in: Float[Tensor, "pos"] | None
+    """Of the input norm, by the position read."""
+
+
+@final
+class SweepEngine:
+    """See the top of this file; `SweepEngine.of` is None for a family that its three products do not describe."""
+
+    name = "sweep"
+
+    def __init__(self, replacement: Replacement, sources: Sources, layers: list[_Layer]) -> None:
+        self.sources = sources
+        self._replacement = replacement
+        self._layers = layers
+        self._skips = {layer: skip.to(replacement.dtype) for layer, skip in replacement.frozen.skips.items()}
+        self._parallel = replacement.model.is_parallel
+        heads = replacement.frozen.pattern(0)
+        self._keeps = len(layers) * heads.numel() * 4 <= _KEPT_BYTES
+        self._patterns: dict[int, Tensor] = {}
+
+    @classmethod
+    def of(cls, replacement: Replacement, sources: Sources) -> "SweepEngine | None":
+        """The engine, if every layer's attention is a value map, a pattern and an output map."""
+        values = value_maps(replacement.model)
+        if values is None:
+            return None
+        layers: list[_Layer] = []
+        for layer, value in enumerate(values):
+            made = _layer(replacement, layer, value.to(replacement.dtype))
+            if made is None:
+                return None
+            layers.append(made)
+        return cls(replacement, sources, layers)
+
+    def add_effects(self, rows: Rows, block: Float[Tensor, "n columns"]) -> None:
+        """Add to each row's columns the direct effect of every source on it. Rows must be sorted by place, the last first."""
+        n_tokens, n = int(rows.position.max()) + 1, len(rows)
+        gradient = torch.zeros(n, n_tokens, rows.vector.shape[1], dtype=block.dtype, device=block.device)
+        gradient[torch.arange(n, device=block.device), rows.position] = rows.vector.to(block.dtype)
+        places = rows.place.tolist()
+        for layer in reversed(range(len(self._layers))):
+            after, mid = (sum(place >= 2 * layer + step for place in places) for step in (2, 1))
+            if after:
+                self.sources.score_mlp(layer, gradient[:after], block[:after])
+            skipped = self._skip(layer, gradient[:after]) if after and layer in self._skips else None
+            if skipped is not None and not self._parallel:
+                gradient[:after] += skipped
+            if mid:
+                self.sources.score_attention(layer, gradient[:mid], block[:mid])
+                self._attend(layer, gradient[:mid])
+            if skipped is not None and self._parallel:
+                gradient[:after] += skipped
+        self.sources.score_start(gradient, block)
+
+    def _attend(self, layer: int, gradient: Float[Tensor, "n pos d_model"]) -> None:
+        """Add what comes back through a layer's attention, in place."""
+        part, (n, n_tokens, width) = self._layers[layer], gradient.shape
+        pattern = self._pattern(layer)[:, :n_tokens, :, :n_tokens]  # kv head, read at, query head of it, written at
+        n_kv, _, n_query, _ = pattern.shape
+        if n_tokens != self._replacement.n_tokens:
+            pattern = pattern.contiguous()
+        heads = gradient.view(n * n_tokens, width) @ part.out
+        by_head = heads.view(n, n_tokens, n_kv, n_query, -1).permute(2, 3, 1, 0, 4).reshape(n_kv, n_query * n_tokens, -1)
+        back = torch.bmm(pattern.view(n_kv, n_tokens, n_query * n_tokens), by_head)
+        read = back.view(n_kv, n_tokens, n, -1).permute(2, 1, 0, 3).reshape(n * n_tokens, -1)
+        gradient.view(n * n_tokens, width).addmm_(read, part.value)
+
+    def _skip(self, layer: int, gradient: Float[Tensor, "n pos d_model"]) -> Float[Tensor, "n pos d_model"]:
+        """What comes back through a transcoder's skip."""
+        member = self._replacement.members[layer]
+        reading = self._replacement.reading(member.reads)
+        assert reading is not None
+        arrived = gradient @ self._skips[layer]
+        if reading.norm is None:
+            return arrived
+        back = reading.norm.back(arrived.flatten(0, 1)).view_as(arrived)
+        return back * reading.norm.scale[: gradient.shape[1], None]
+
+    def _pattern(self, layer: int) -> Float[Tensor, "kv pos query pos"]:
+        """A layer's pattern, transposed, with the norms' scales."""
+        known = self._patterns.get(layer)
+        if known is not None:
+            return known
+        part, pattern = self._layers[layer], self._replacement.frozen.pattern(layer).to(self._replacement.dtype)
+        if part.scale_out is not None:
+            pattern = pattern * part.scale_out[:, None]
+        if part.scale_in is not None:
+            pattern = pattern * part.scale_in
+        n_heads, n_tokens, _ = pattern.shape
+        n_kv = part.value.shape[0] // (part.out.shape[1] // n_heads)
+        made = pattern.view(n_kv, n_heads // n_kv, n_tokens, n_tokens).permute(0, 3, 1, 2).contiguous()
+        if self._keeps:
+            self._patterns[layer] = made
+        return made
+
+
+def _layer(replacement: Replacement, layer: int, value: Float[Tensor, "kv_width d_model"]) -> _Layer | None:
+    model, frozen = replacement.model, replacement.frozen
+    heads = Site("attn_heads", layer)
+    if not model.has(heads):
+        return None
+    projection = model.module(heads)
+    if isinstance(projection, nn.Linear):
+        out = projection.weight.detach().to(replacement.dtype)
+    elif type(projection).__name__ == "Conv1D":
+        out = projection.weight.detach().T.to(replacement.dtype)
+    else:
+        return None
+    out = out * model.multiplier(Site("attn_out", layer))
+    before, after = frozen.norm(Site("attn_in", layer)), frozen.norm(Site("attn_out", layer))
+    if before is not None:
+        value = before.back(value)
+    if after is not None:
+        out = after.gain[:, None].to(out) * (out - out.mean(0) if after.centres else out)
+    return _Layer(
+        out=out.contiguous(),
+        value=value.contiguous(),
+        scale_out=None if after is None else after.scale,
+        scale_in=None if before is None else before.scale,
+    )

@@ -1,0 +1,221 @@
+"""The local replacement model: a prompt's forward with every MLP taken apart into active features, an error and constants.
+
+Attention patterns and norm scales are held (`microtome.models.Frozen`), so that what any feature or logit reads is a sum over what was written before
+it (Ameisen et al. 2025, "Circuit tracing", local replacement model; here with biases as sources of their own, so that the sum is whole).
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, NamedTuple, TypeAlias, final
+
+import torch
+
+from microtome.dictionaries import Dictionary, DictionarySet, SparseCodes, Transcoder
+from microtome.errors import ActivationsNotFinite, ShapeMismatch
+from microtome.models import Frozen, HeldNorm, Model, Site
+from microtome.shapes import Float, Int, Tensor
+
+Missing: TypeAlias = Literal["refuse", "error"]
+_READS = ("mlp_in", "resid_mid", "resid_pre")
+_NOTHING = 1e-5
+"""A constant of up to this share of what is written is none: it is rounding."""
+_SETS = "Give a set of transcoders of this model, one a layer, that read mlp_in and write mlp_out."
+
+
+class Reading(NamedTuple):
+    """From which place of the residual stream a site is read, and through which norm.
+
+    Places are counted along the stream: 2 l before block l, 2 l + 1 between its attention and its MLP, 2 n_layers at the end.
+    """
+
+    place: int
+    norm: HeldNorm | None
+
+    def back(self, vectors: Float[Tensor, "n width"], positions: Int[Tensor, "n"]) -> Float[Tensor, "n d_model"]:
+        """The gradients by the stream of ⟨vector, what is read at the position⟩."""
+        return vectors if self.norm is None else self.norm.back(vectors) * self.norm.scale[positions][:, None]
+
+    def constant(self, vectors: Float[Tensor, "n width"]) -> Float[Tensor, "n"]:
+        """What ⟨vector, what is read⟩ has from the norm's bias."""
+        return vectors.new_zeros(len(vectors)) if self.norm is None else vectors @ self.norm.bias.to(vectors)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Features:
+    """The active features of a prompt, by (layer, position, feature)."""
+
+    layer: Int[Tensor, "n"]
+    position: Int[Tensor, "n"]
+    feature: Int[Tensor, "n"]
+    activation: Float[Tensor, "n"]
+
+    def __len__(self) -> int:
+        return len(self.layer)
+
+
+@final
+class Replacement:
+    """See the top of this file. `members` are transcoders by the layer that they read.
+
+    Raises what `Frozen` does, and `ActivationsNotFinite` where a dictionary's activations overflow.
+    """
+
+    def __init__(self, model: Model, members: Mapping[int, Transcoder], tokens: Int[Tensor, "pos"], *, logits_at: Collection[int]) -> None:
+        self.model = model
+        self.members = {layer: member.to(model.device) for layer, member in sorted(members.items())}
+        ends = [Site("embed"), Site("resid_pre", 0), Site("final_norm")]
+        inner = [Site(kind, layer) for kind in ("resid_pre", "resid_mid", "resid_post") for layer in range(model.n_layers)]
+        reads = {*ends, *(member.reads for member in members.values()), *(site for site in inner if model.has(site))}
+        skips = {layer: _skip(member) for layer, member in self.members.items() if member.W_skip is not None}
+        self.frozen = Frozen(model, tokens, read=reads, logits_at=logits_at, skips=skips)
+        codes = {layer: member.encode(self.read(member.reads)) for layer, member in self.members.items()}
+        self.features = _active(codes, device=model.device)
+        self.errors = [self._error(layer, codes) for layer in range(self.n_layers)]
+        self.mlp_constants = [self._mlp_constant(layer) for layer in range(self.n_layers)]
+        self.attention_constants = [self._unless_nothing(constant) for constant in self.frozen.constants()]
+        self.embedding, self.position = self._start()
+
+    @property
+    def n_layers(self) -> int:
+        return self.model.n_layers
+
+    @property
+    def n_tokens(self) -> int:
+        return self.frozen.n_tokens
+
+    @cached_property
+    def dtype(self) -> torch.dtype:
+        """What effects are computed in: float32, or float64 where the model is."""
+        return torch.float64 if self.model.dtype == torch.float64 else torch.float32
+
+    def read(self, site: Site) -> Float[Tensor, "pos width"]:
+        """What the clean forward had at a site."""
+        return self.frozen.clean[site].to(self.dtype)
+
+    def reading(self, site: Site) -> Reading | None:
+        """How a site is read from the stream; None for one that is not (a write, or the embedding)."""
+        if site.kind == "final_norm":
+            return Reading(2 * self.n_layers, self.frozen.norm(site))
+        layer = site.layer
+        mid = {} if self.model.is_parallel else {"resid_mid": 1}
+        places = {"resid_pre": 0, "attn_in": 0, "mlp_in": 0 if self.model.is_parallel else 1, "resid_post": 2, **mid}
+        if layer is None or site.kind not in places:
+            return None
+        norm = self.frozen.norm(site) if site.kind in ("attn_in", "mlp_in") else None
+        return Reading(2 * layer + places[site.kind], norm)
+
+    def writers(self, layer: int) -> list[int]:
+        """Layers whose member writes the MLP's output of `layer`."""
+        site = Site("mlp_out", layer)
+        return [source for source, member in self.members.items() if site in member.writes]
+
+    def span(self, layer: int) -> tuple[int, int]:
+        """First and one past the last of a layer's features."""
+        bounds = torch.searchsorted(self.features.layer, torch.tensor([layer, layer + 1], device=self.features.layer.device))
+        return int(bounds[0]), int(bounds[1])
+
+    def written(self, source: int, layer: int) -> Float[Tensor, "n d_model"]:
+        """What each feature of layer `source` adds to the MLP's output of `layer`: activation · decoder."""
+        first, last = self.span(source)
+        member, features = self.members[source], self.features.feature[first:last]
+        place = member.written(Site("mlp_out", layer))
+        decoder = member.W_dec[features] if member.W_dec.ndim == 2 else member.W_dec[features, place]
+        return decoder.to(self.dtype) * (self.features.activation[first:last, None] / member.output_scale)
+
+    def _error(self, layer: int, codes: Mapping[int, SparseCodes]) -> Float[Tensor, "pos d_model"]:
+        """What the MLP wrote beyond features, constants and skip."""
+        site = Site("mlp_out", layer)
+        rest = self.read(site).clone()
+        for source in self.writers(layer):
+            member = self.members[source]
+            rest -= member.reconstruct(self.read(member.reads), codes=codes[source], write=site)
+        if not bool(rest.isfinite().all()):
+            got = f"layer {layer}"
+            raise ActivationsNotFinite("a reconstruction is not finite.", got=got, wanted="finite numbers", do="Check the dictionary's weights.")
+        return rest
+
+    def _mlp_constant(self, layer: int) -> Float[Tensor, "d_model"] | None:
+        site = Site("mlp_out", layer)
+        total = torch.zeros(self.model.d_model, dtype=self.dtype, device=self.model.device)
+        for source in self.writers(layer):
+            total += self.members[source].bias(site) / self.members[source].output_scale
+        skip = self.frozen.skips.get(layer)
+        reading = self.reading(self.members[layer].reads) if skip is not None else None
+        if skip is not None and reading is not None and reading.norm is not None:
+            total += skip.to(total) @ reading.norm.bias.to(total)
+        return total if bool(total.any()) else None
+
+    def _unless_nothing(self, constant: Float[Tensor, "pos d_model"]) -> Float[Tensor, "pos d_model"] | None:
+        least = _NOTHING * float(self.read(Site("resid_pre", 0)).abs().max())
+        return constant.to(self.dtype) if float(constant.abs().max()) > least else None
+
+    def _start(self) -> tuple[Tensor, Tensor | None]:
+        """The stream before block 0 as a token's part and a position's part, where there is one."""
+        start, embed = self.read(Site("resid_pre", 0)), self.read(Site("embed"))
+        if embed.shape != start.shape:
+            return start, None
+        times = float((start * embed).sum() / embed.square().sum().clamp_min(1e-30))
+        if float((start - times * embed).abs().max()) <= _NOTHING * float(start.abs().max()):  # scaled outside of the embedding's module
+            return start, None
+        return embed, start - embed
+
+
+def members_of(model: Model, dictionaries: Dictionary | DictionarySet, *, missing: Missing) -> dict[int, Transcoder]:
+    """The transcoders of a set by layer, after it was checked that they are for the MLPs of this model.
+
+    Raises `ShapeMismatch`, also (unless `missing` is `error`) for layers without a transcoder.
+    """
+    members: dict[int, Transcoder] = {}
+    for member in dictionaries.members if isinstance(dictionaries, DictionarySet) else (dictionaries,):
+        checked = _fitting(model, member)
+        assert checked.reads.layer is not None
+        members[checked.reads.layer] = checked
+    written = {site.layer for member in members.values() for site in member.writes}
+    absent = [layer for layer in range(model.n_layers) if layer not in written]
+    if absent and missing == "refuse":
+        got = f"{len(absent)} of {model.n_layers} layers without one: {', '.join(map(str, absent[:8]))}{', …' if len(absent) > 8 else ''}"
+        do = 'Train the layers that are missing, or trace with TraceConfig(missing="error"): their MLPs are then errors as a whole.'
+        raise ShapeMismatch("the set has no transcoder for some layers.", got=got, wanted="one for every layer's MLP", do=do)
+    return members
+
+
+def _fitting(model: Model, member: Dictionary) -> Transcoder:
+    reads, writes = member.reads, ", ".join(map(str, member.writes[:3]))
+    if not isinstance(member, Transcoder) or reads.kind not in _READS or any(site.kind != "mlp_out" for site in member.writes):
+        got = f"{type(member).__name__} that reads {reads} and writes {writes}"
+        raise ShapeMismatch("a graph needs transcoders.", got=got, wanted=f"reads {' or '.join(_READS)}, writes mlp_out", do=_SETS)
+    if member.pooling != "token":
+        raise ShapeMismatch("a graph's features are of single tokens.", got=member.pooling, wanted="pooling token", do=_SETS)
+    unknown = [site for site in (reads, *member.writes) if not model.has(site)]
+    if unknown:
+        got, wanted = f"{unknown[0]}", f"sites of {model.ref}, {model.n_layers} layers"
+        raise ShapeMismatch("the dictionary is for another model: a site of it is not here.", got=got, wanted=wanted, do=_SETS)
+    widths = (member.d_in, member.d_out)
+    if widths != (model.width(reads), model.width(member.writes[0])):
+        wanted = (model.width(reads), model.width(member.writes[0]))
+        raise ShapeMismatch("the dictionary is for another model: its widths differ.", got=widths, wanted=wanted, do=_SETS)
+    early = [site for site in member.writes if (site.layer or 0) < (reads.layer or 0)]
+    if early or (member.W_skip is not None and (reads.kind != "mlp_in" or member.writes[0].layer != reads.layer)):
+        wanted = f"writes from {reads} on; a skip from mlp_in to the same layer's mlp_out"
+        raise ShapeMismatch("a transcoder writes before it reads, or skips elsewhere.", got=f"{reads} to {writes}", wanted=wanted, do=_SETS)
+    return member
+
+
+def _skip(member: Transcoder) -> Float[Tensor, "d_out d_in"]:
+    assert member.W_skip is not None
+    return member.W_skip * (member.input_scale / member.output_scale)
+
+
+def _active(codes: Mapping[int, SparseCodes], *, device: torch.device) -> Features:
+    layers: list[Tensor] = []
+    positions: list[Tensor] = []
+    features: list[Tensor] = []
+    values: list[Tensor] = []
+    for layer, code in codes.items():
+        csr = code.to_csr()
+        layers.append(torch.full((len(csr.indices),), layer, dtype=torch.int64, device=device))
+        positions.append(torch.repeat_interleave(torch.arange(code.rows, device=device), csr.indptr.diff().to(device)))
+        features.append(csr.indices.long().to(device))
+        values.append(csr.values.to(device))
+    return Features(layer=torch.cat(layers), position=torch.cat(positions), feature=torch.cat(features), activation=torch.cat(values))
