@@ -8,7 +8,8 @@ that would be read as such an escape is itself written `\x5c`. Records of featur
 import re
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any, BinaryIO, final
@@ -41,14 +42,15 @@ class CircuitTracer:
         content = loads(zlib.decompress(index.read_bytes(), 47), where=str(index)) if index.suffix == ".gz" else read_json(index)
         listed = content.items() if isinstance(content, dict) else enumerate(content)
         layers = {int(layer): facts for layer, facts in listed if facts}
-        sources = tuple(_source(index, facts, layer=layer) for layer, facts in sorted(layers.items()))
-        of = {source.id: _Layer(index.parent, layers[source.layer or 0], source) for source in sources}
+        opened = {layer: _Layer(index.parent, facts) for layer, facts in sorted(layers.items())}
+        sources = _sources(opened, name=index.parent.parent.name)
+        of = {source.id: opened[source.layer or 0] for source in sources}
         return Bundle(
             format=NAME,
             path=str(path),
             sources=sources,
             numbers=lambda source: [number for number, found in of[source.id].objects(None) if not found.get("left_out")],
-            records=lambda source, wanted: of[source.id].records(wanted),
+            records=lambda source, wanted: of[source.id].records(source, wanted),
         )
 
     def write(self, bundle: Bundle, draft: Draft, *, tell: Throttled) -> None:
@@ -147,37 +149,41 @@ def _index_of(path: Path) -> Path | None:
     return next((path / name for name in names if (path / name).is_file() and (path / name).parent.name == "features"), None)
 
 
-def _source(index: Path, facts: Json, *, layer: int) -> Source:
-    offsets = need(facts, "offsets", list, where=str(index))
-    name = index.parent.parent.name
-    return Source(id=f"{layer}-{name}", model="", set_name=name, layer=layer, n_features=len(offsets) - 1)
+def _sources(opened: "Mapping[int, _Layer]", *, name: str) -> tuple[Source, ...]:
+    """One a layer, called as its records say where each layer has a name of its own."""
+    said = {layer: next((str(found.get("transcoder_id") or "") for _, found in each.objects(None)), "") for layer, each in opened.items()}
+    unique = len(set(said.values())) == len(said) and all(said.values())
+    ids = {layer: said[layer] if unique else f"{layer}-{name}" for layer in opened}
+    return tuple(Source(id=ids[layer], model="", set_name=name, layer=layer, n_features=len(each)) for layer, each in opened.items())
 
 
 @final
 class _Layer:
     """One `.bin`, read record by record."""
 
-    def __init__(self, folder: Path, facts: Json, source: Source) -> None:
+    def __init__(self, folder: Path, facts: Json) -> None:
         name = need(facts, "filename", str, where=f"{folder}/index.json.gz")
         if Path(name).name != name:
             raise invalid(f"{folder}/index.json.gz", got=name, wanted="a filename without folders")
-        self._path, self._source = folder / name, source
-        self._offsets = [int(offset) for offset in facts["offsets"]]
+        self._path = folder / name
+        self._offsets = [int(offset) for offset in need(facts, "offsets", list, where=f"{folder}/index.json.gz")]
         size = self._path.stat().st_size if self._path.is_file() else -1
         rises = all(low <= high for low, high in pairwise(self._offsets))
         if not self._offsets or not rises or self._offsets[0] < 0 or self._offsets[-1] > size:
             raise invalid(str(self._path), got=f"{size} bytes", wanted=f"offsets that rise, up to {self._offsets[-1:]}")
 
-    def records(self, wanted: Sequence[int] | None) -> Iterator[FeatureRecord]:
+    def __len__(self) -> int:
+        return len(self._offsets) - 1
+
+    def records(self, source: Source, wanted: Sequence[int] | None) -> Iterator[FeatureRecord]:
         for number, found in self.objects(wanted):
             if not found.get("left_out"):
-                yield _record(found, self._source, where=f"{self._path}, feature {number}")
+                yield _record(found, source, where=f"{self._path}, feature {number}")
 
     def objects(self, wanted: Sequence[int] | None) -> Iterator[tuple[int, Json]]:
         """The JSON of some features, or of all; one read a feature."""
-        n_features = len(self._offsets) - 1
         with self._path.open("rb") as file:
-            for number in range(n_features) if wanted is None else sorted(each for each in wanted if 0 <= each < n_features):
+            for number in range(len(self)) if wanted is None else sorted(each for each in wanted if 0 <= each < len(self)):
                 low, high = self._offsets[number : number + 2]
                 if high > low:
                     file.seek(low)
@@ -186,6 +192,8 @@ class _Layer:
     def _unpacked(self, raw: bytes, number: int) -> Json:
         where = f"{self._path}, feature {number}"
         length = struct.unpack("<I", raw[:4])[0] if len(raw) >= 4 else _MOST
+        if length > len(raw) - 4:
+            raise invalid(where, got=f"a length of {length}", wanted=f"at most {max(0, len(raw) - 4)} bytes")
         try:
             content = zlib.decompress(raw[4 : 4 + length], 47)  # zlib or gzip
         except zlib.error as error:
@@ -200,7 +208,7 @@ def _record(found: Json, source: Source, *, where: str) -> FeatureRecord:
     heights = numbers(found, "histogram", where=where) if found.get("histogram") else ()
     top = found.get("act_max")
     bare = FeatureRecord(
-        source=str(found.get("transcoder_id", source.id)),
+        source=source.id,
         number=int(need(found, "index", int, where=where)),
         density=found.get("activation_frequency"),
         max=top,
@@ -211,7 +219,7 @@ def _record(found: Json, source: Source, *, where: str) -> FeatureRecord:
         examples=tuple(_examples(found, where=where)),
     )
     extra = taken(found, feature_json(bare))
-    return FeatureRecord(**{**bare.__dict__, "extra": {NAME: extra} if extra else {}})
+    return replace(bare, extra={NAME: extra} if extra else {})
 
 
 def _examples(found: Json, *, where: str) -> Iterator[Example]:
@@ -225,7 +233,7 @@ def _examples(found: Json, *, where: str) -> Iterator[Example]:
             tokens, peak = tuple(map(unescaped, each["tokens"])), each.get("train_token_ind")
             bare = Example(tokens=tokens, activations=values, peak=peak if isinstance(peak, int) else -1, interval=interval)
             extra = taken(each, _example_json(bare))
-            yield Example(**{**bare.__dict__, "extra": {NAME: extra} if extra else {}})
+            yield replace(bare, extra={NAME: extra} if extra else {})
 
 
 def _bars(heights: tuple[float, ...], *, low: float, high: float) -> Bars:

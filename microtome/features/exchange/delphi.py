@@ -132,10 +132,9 @@ def _root(path: Path) -> Path:
 
 
 def _hookpoints(path: Path) -> Iterator[Path]:
-    for pattern in (".", "*", "latents/*"):
-        for folder in path.glob(pattern):
-            if (folder / "config.json").is_file() and _edges(folder):
-                yield folder
+    for folder in (path, *path.glob("*"), *path.glob("latents/*")):
+        if (folder / "config.json").is_file() and _edges(folder):
+            yield folder
 
 
 def _edges(folder: Path) -> list[tuple[int, int, Path]]:

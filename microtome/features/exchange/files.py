@@ -42,6 +42,8 @@ def content_of(path: Path) -> bytes:
 
 def read_lines(path: Path) -> Iterator[Json]:
     """The objects of a file of JSON lines, one at a time."""
+    if path.suffix == ".gz" and path.stat().st_size == 0:
+        raise invalid(str(path), got="an empty file", wanted="gzip")
     try:
         with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, 1):

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, final
 
 import numpy as np
@@ -179,9 +178,9 @@ class _IndexCache:
         self._store = store
         self._starts = {source.id: store.numbering.span(member).start for member, source in enumerate(sources)}
 
-    @cached_property
+    @property
     def tokens(self) -> Array:
-        return np.asarray(self._store.corpus.tokens).astype(np.int64)
+        return self._store.corpus.tokens
 
     @property
     def context(self) -> int:

@@ -9,6 +9,7 @@ route of its API gave (`/api/feature/MODEL/SOURCE/INDEX`) is read too.
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import final
@@ -90,8 +91,9 @@ def _about(source: Source, *, layer: int) -> dict[str, Json]:
 
 def _folders(path: Path) -> Iterator[Path]:
     """The folders of sources: this one, or those up to three folders below."""
-    for pattern in (".", "*", "*/*", "*/*/*"):
-        yield from (folder for folder in path.glob(pattern) if next(iter((folder / "features").glob("batch-*.jsonl*")), None) is not None)
+    for folder in (path, *(found for pattern in ("*", "*/*", "*/*/*") for found in path.glob(pattern))):
+        if next(iter((folder / "features").glob("batch-*.jsonl*")), None) is not None:
+            yield folder
 
 
 def _source(folder: Path) -> Source:
@@ -114,7 +116,8 @@ def _source(folder: Path) -> Source:
     )
     written = _about(bare, layer=bare.layer or 0)
     kept = {name: taken(row, written[name]) for name, row in found.items()}
-    return Source(**{**bare.__dict__, "extra": {NAME: {name: row for name, row in kept.items() if row}} if any(kept.values()) else {}})
+    extra = {name: row for name, row in kept.items() if row}
+    return replace(bare, extra={NAME: extra} if extra else {})
 
 
 def _batches_of(folder: Path, part: str) -> list[Path]:

@@ -1,6 +1,7 @@
 """Neuronpedia's rows (`Neuron`, `Activation`, `Explanation`) and the record, both ways."""
 
 import hashlib
+from dataclasses import replace
 from typing import Any
 
 from microtome.dictionaries.formats import lens_name
@@ -118,7 +119,7 @@ def record_of(row: Json, activations: list[Json], explanations: list[Json], *, s
     extra = taken(row, feature_row(bare, source, created=created))
     said = tuple(_explanation(each, bare, source, nth=nth) for nth, each in enumerate(explanations))
     shown = tuple(_example(each, bare, source, nth=nth, where=where) for nth, each in enumerate(activations))
-    return FeatureRecord(**{**bare.__dict__, "examples": shown, "explanations": said, "extra": {NAME: extra} if extra else {}})
+    return replace(bare, examples=shown, explanations=said, extra={NAME: extra} if extra else {})
 
 
 def _example(row: Json, record: FeatureRecord, source: Source, *, nth: int, where: str) -> Example:
@@ -134,7 +135,7 @@ def _example(row: Json, record: FeatureRecord, source: Source, *, nth: int, wher
         origin=str(row.get("dataIndex") or ""),
     )
     extra = taken(row, activation_row(bare, record, source, nth=nth, created=str(row.get("createdAt", ""))))
-    return Example(**{**bare.__dict__, "extra": {NAME: extra} if extra else {}})
+    return replace(bare, extra={NAME: extra} if extra else {})
 
 
 def _explanation(row: Json, record: FeatureRecord, source: Source, *, nth: int) -> Explanation:
@@ -144,7 +145,7 @@ def _explanation(row: Json, record: FeatureRecord, source: Source, *, nth: int) 
         method, score = ours["method"], ours["f1"]
     bare = Explanation(text=str(row.get("description", "")), method=method, model=row.get("explanationModelName") or "", score=score)
     extra = taken(row, explanation_row(bare, record, source, nth=nth, created=str(row.get("createdAt", ""))))
-    return Explanation(**{**bare.__dict__, "extra": {NAME: extra} if extra else {}})
+    return replace(bare, extra={NAME: extra} if extra else {})
 
 
 def _interval(interval: Interval | None, *, top: float) -> Json:

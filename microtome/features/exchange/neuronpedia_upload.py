@@ -4,6 +4,7 @@ Its limits: 20 logits at either end, 512 characters an explanation, 1,024 tokens
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, final
 
@@ -120,7 +121,7 @@ def _record(found: Json, source: Source, *, where: str) -> FeatureRecord:
         max=max((value for example in examples for value in example.activations), default=None),
     )
     extra = taken(found, payload(bare))
-    return FeatureRecord(**{**bare.__dict__, "extra": {NAME: extra} if extra else {}})
+    return replace(bare, extra={NAME: extra} if extra else {})
 
 
 def _example(found: Any, *, where: str) -> Example:

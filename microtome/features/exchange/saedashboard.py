@@ -4,6 +4,7 @@ It has no place for labels. Values are written in full (its own are rounded to 3
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, final
 
@@ -134,7 +135,7 @@ def _record(found: Json, source: Source, *, where: str) -> FeatureRecord:
         examples=tuple(_example(each, top=top, where=where) for each in shown),
     )
     extra = taken(found, feature_json(bare, source))
-    return FeatureRecord(**{**bare.__dict__, "extra": {NAME: extra} if extra else {}})
+    return replace(bare, extra={NAME: extra} if extra else {})
 
 
 def _example(found: Any, *, top: float | None, where: str) -> Example:
@@ -143,7 +144,7 @@ def _example(found: Any, *, top: float | None, where: str) -> Example:
     interval = None if share in (None, -1) else Interval(low=found.get("bin_min"), high=found.get("bin_max"), share=share)
     bare = Example(tokens=tokens, activations=values, peak=peak if isinstance(peak, int) else -1, interval=interval)
     extra = taken(found, _activation(bare, top=top))
-    return Example(**{**bare.__dict__, "extra": {NAME: extra} if extra else {}})
+    return replace(bare, extra={NAME: extra} if extra else {})
 
 
 EXCHANGES.register(NAME)(SAEDashboard())
