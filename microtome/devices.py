@@ -102,13 +102,19 @@ _KEEPING: list[None] = []
 """One for each `memory_kept` that has not ended."""
 _MALLOC = {"trim_threshold": -1, "mmap_threshold": -3, "mmap_max": -4}
 """Numbers of glibc's settings, from its malloc.h."""
+_KEPT_TOP = (1 << 31) - 1
+"""Bytes free at the end of the heap from which on it is trimmed: the largest number that the setting holds."""
+_RESERVED = 1900 << 20
+"""By as much the heap grows beforehand; less than `_KEPT_TOP`, or it would shrink again."""
+_MADV_HUGEPAGE = 14
 
 
 @contextmanager
 def memory_kept() -> Generator[None]:
     """Memory that is freed meanwhile stays with this process and is used again; at the end it goes back. With glibc; elsewhere nothing changes.
 
-    A large tensor is otherwise fresh memory each time: the system clears it page by page, which takes longer than most sums over it.
+    A large tensor is otherwise fresh memory each time: the system clears it page by page, which takes longer than most sums over it. Pages are large
+    where Linux has them to give: rows that are read here and there in tables of many megabytes are found faster.
     """
     libc = _glibc()
     if libc is None:
@@ -118,7 +124,8 @@ def memory_kept() -> Generator[None]:
         _KEEPING.append(None)
         if len(_KEEPING) == 1:
             libc.mallopt(_MALLOC["mmap_max"], 0)
-            libc.mallopt(_MALLOC["trim_threshold"], (1 << 31) - 1)
+            libc.mallopt(_MALLOC["trim_threshold"], _KEPT_TOP)
+            _ask_for_large_pages(libc)
     try:
         yield
     finally:
@@ -131,18 +138,34 @@ def memory_kept() -> Generator[None]:
                 libc.malloc_trim(0)
 
 
+def _ask_for_large_pages(libc: ctypes.CDLL) -> None:
+    """For the heap as it will be: it grows first, by addresses alone. What it has already keeps its small pages."""
+    libc.free(libc.malloc(_RESERVED))  # nothing is written to it; where it is refused, free takes None
+    maps = Path("/proc/self/maps").read_text().splitlines()
+    heap = next((line for line in maps if line.endswith("[heap]")), None)
+    if heap is not None:
+        start, end = (int(address, 16) for address in heap.split(maxsplit=1)[0].split("-"))
+        libc.madvise(start, end - start, _MADV_HUGEPAGE)  # a kernel without large pages refuses, and nothing is lost
+
+
 @functools.cache
 def _glibc() -> ctypes.CDLL | None:
     """The C library, where it is glibc."""
     if sys.platform != "linux" or platform.libc_ver()[0] != "glibc":
         return None
     library = ctypes.CDLL(None)
-    return library if hasattr(library, "mallopt") and hasattr(library, "malloc_trim") else None
+    if not (hasattr(library, "mallopt") and hasattr(library, "malloc_trim")):
+        return None
+    library.malloc.argtypes, library.malloc.restype = (ctypes.c_size_t,), ctypes.c_void_p
+    library.free.argtypes, library.free.restype = (ctypes.c_void_p,), None
+    library.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+    return library
 
 
 @contextmanager
-def forward_workers(device: "torch.device") -> Generator[RunAll]:
-    """For forwards of a model: on a CPU, as many threads as torch would use, each with torch confined to itself; elsewhere the calling thread.
+def core_workers(device: "torch.device") -> Generator[RunAll]:
+    """For forwards of a model, and steps of many learners: on a CPU, as many threads as torch would use, each with torch confined to itself; elsewhere
+    the calling thread.
 
     Cores that share one forward wait for each other at every product, which costs a quarter of their time. Results do not depend on their number.
     """
@@ -152,7 +175,7 @@ def forward_workers(device: "torch.device") -> Generator[RunAll]:
     if device.type != "cpu" or cores == 1:
         yield map
         return
-    pool = ThreadPoolExecutor(cores, thread_name_prefix="forward", initializer=torch.set_num_threads, initargs=(1,))
+    pool = ThreadPoolExecutor(cores, thread_name_prefix="core", initializer=torch.set_num_threads, initargs=(1,))
 
     def run_all(call: Callable[[A], R], arguments: Iterable[A]) -> Iterator[R]:
         return (future.result() for future in as_completed([pool.submit(call, each) for each in arguments]))

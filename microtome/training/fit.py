@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 import torch
 
-from microtome.devices import memory_kept
+from microtome.devices import RunAll, core_workers, memory_kept
 from microtome.dictionaries.kernels import Product, pick_product
 from microtome.errors import TrainingDiverged
 from microtome.models import Site
@@ -98,10 +99,11 @@ class Fit:
         self._checkpoints = checkpoints
         self._begin = batches.state()
         self._layouts = layouts(config)
-        self.start: Start = self._measure_start()
         searching = config.search_steps > 0
         self._phase: Literal["search", "train"] = "search" if searching else "train"
-        self._candidates = self._fresh(config.schedule.lr_search if searching else (config.lr or config.schedule.lr_search[0],))
+        with memory_kept():
+            self.start: Start = self._measure_start()
+            self._candidates = self._fresh(config.schedule.lr_search if searching else (config.lr or config.schedule.lr_search[0],))
         if checkpoints is not None and checkpoints.last is not None:
             self._resume(checkpoints.last)
 
@@ -113,11 +115,11 @@ class Fit:
     def steps(self, *, callbacks: Sequence[Callback] = (), progress: Progress | None = None) -> Generator[None]:
         """`run()` a step at a time, so that several fits can take turns on the same batches; then `learners` stand for the dictionary."""
         report = Throttled(progress)
-        with memory_kept():
+        with memory_kept(), self._workers() as run_all:
             if self._phase == "search":
-                yield from self._advance(callbacks, report, step_name="trying learning rates")
+                yield from self._advance(callbacks, report, step_name="trying learning rates", run_all=run_all)
                 self._choose()
-            yield from self._advance(callbacks, report, step_name="training")
+            yield from self._advance(callbacks, report, step_name="training", run_all=run_all)
 
     @property
     def learners(self) -> list[Learner]:
@@ -129,7 +131,12 @@ class Fit:
         """The peak rate that trains."""
         return self._candidates[0].peak_lr
 
-    def _advance(self, callbacks: Sequence[Callback], report: Throttled, *, step_name: str) -> Generator[None]:
+    def _workers(self) -> AbstractContextManager[RunAll]:
+        """Of many learners each takes its step on a core of its own; fewer, and those of a group, whose exchanges need an order, take turns."""
+        enough = len(self._layouts) >= 2 * torch.get_num_threads()
+        return core_workers(self.device) if enough and self.group.size == 1 else nullcontext(map)
+
+    def _advance(self, callbacks: Sequence[Callback], report: Throttled, *, step_name: str, run_all: RunAll) -> Generator[None]:
         """All remaining steps of the phase; all learners share the batches."""
         config = self.config
         steps = config.search_steps if self._phase == "search" else config.steps
@@ -140,7 +147,7 @@ class Fit:
             batch = rows_of(next(self._batches), config, device=self.device)
             means = None if batch.turn_means is None else self.start.scaled(self.group.rows(batch.turn_means))
             scaled = BatchRows(self.start.scaled(self.group.rows(batch.rows)), means)
-            records = [record for each in list(self._candidates) if (record := self._step(each, scaled, steps=steps)) is not None]
+            records = [record for each in list(self._candidates) if (record := self._step(each, scaled, steps=steps, run_all=run_all)) is not None]
             done += 1
             for record in records:
                 for callback in callbacks:
@@ -159,9 +166,13 @@ class Fit:
             for learner in candidate.learners:
                 learner.settle(dev)
 
-    def _step(self, candidate: Candidate, scaled: BatchRows, *, steps: int) -> StepRecord | None:
+    def _step(self, candidate: Candidate, scaled: BatchRows, *, steps: int, run_all: RunAll) -> StepRecord | None:
         """One step at one rate; a trial that diverges leaves the search."""
-        outcomes = [learner.step(scaled.rows, turn_means=scaled.turn_means) for learner in candidate.learners]
+
+        def learn(number: int) -> tuple[int, Outcome]:
+            return number, candidate.learners[number].step(scaled.rows, turn_means=scaled.turn_means)
+
+        outcomes = [outcome for _, outcome in sorted(run_all(learn, range(len(candidate.learners))))]
         bad = next((outcome for outcome in outcomes if not is_finite(outcome)), None)
         if bad is not None:
             self._dropped(candidate, f"loss {bad.loss}, revival loss {bad.aux_loss}, penalty {bad.penalty}")

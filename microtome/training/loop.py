@@ -108,6 +108,8 @@ def training(  # noqa: PLR0913  # as train
             device = group.device or (torch.device("cpu") if model is None else model.device)
             fit = yield from _fit(stream, config, draft=draft, dev=dev, device=device, callbacks=callbacks, progress=progress, group=group)
             _finish(fit, source, draft=draft, model=model, progress=progress)
+            del fit
+        del stream, dev  # gigabytes, for a set of layers
         if not draft.has(QUALITY):
             dictionary = read_any(draft.path / WEIGHTS)
             quality = quality_beside(dictionary, yardstick or Yardstick(source, model=model), progress=progress)

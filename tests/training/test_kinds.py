@@ -107,6 +107,18 @@ def test_a_killed_run_ends_with_the_bytes_of_an_uninterrupted_one(case: str, lay
     assert resumed.id == whole.id
 
 
+def test_many_members_learn_the_same_on_one_core_and_on_several(layers: Layers, tmp_path: Path) -> None:
+    before, config = torch.get_num_threads(), config_of("layers", reads=(*READS, *WRITES), writes=(), tokens=12 * 128)
+    try:
+        for cores in (1, 2):
+            torch.set_num_threads(cores)
+            train(layers.shards, layers.corpus, config=config, out=tmp_path / str(cores))
+            assert torch.get_num_threads() == cores
+    finally:
+        torch.set_num_threads(before)
+    assert sha256_of(tmp_path / "1" / "weights.safetensors") == sha256_of(tmp_path / "2" / "weights.safetensors")
+
+
 def test_the_members_of_a_set_of_layers_do_not_know_each_other(layers: Layers, tmp_path: Path) -> None:
     both = train(layers.shards, layers.corpus, config=config_of("layers"), out=tmp_path / "both").dictionary
     alone = train(layers.shards, layers.corpus, config=config_of("layers", reads=READS[:1], writes=WRITES[:1]), out=tmp_path / "alone").dictionary
