@@ -225,7 +225,7 @@ def test_a_delphi_cache_is_read_and_becomes_dashboards(index: FeatureIndex, tmp_
         card = index.card(one.number)
         assert one.max == card.statistics.max
         assert len(one.examples) <= 20
-        assert not card.statistics.count or one.examples[0].activations[one.examples[0].peak] == one.max
+        assert [example.activations[example.peak] for example in one.examples][:1] == ([one.max] if card.statistics.count else [])
 
 
 def test_some_features_of_an_index(index: FeatureIndex, tmp_path: Path) -> None:

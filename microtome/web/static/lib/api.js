@@ -1,4 +1,5 @@
 // Asking the server: JSON in, JSON out, and errors with their four parts.
+import { answer, isCopy, needsServer } from "./copy.js";
 import { useEffect, useState } from "./dom.js";
 
 /** @typedef {{ error: string, what: string, got: string | null, wanted: string | null, do: string, docs?: string }} FourParts */
@@ -22,6 +23,7 @@ const SILENT = {
 
 /** @param {string} url @param {RequestInit} options */
 async function ask(url, options) {
+  if (isCopy) return copied(url, options);
   let response;
   try {
     response = await fetch(url, options);
@@ -39,6 +41,13 @@ async function ask(url, options) {
   }
   if (!response.ok) throw new Problem(value);
   return value;
+}
+
+/** The same from a copy's files. @param {string} url @param {RequestInit} options */
+async function copied(url, options) {
+  const found = options.method === "POST" ? { parts: needsServer(url) } : await answer(url);
+  if ("parts" in found) throw new Problem(found.parts);
+  return found.value;
 }
 
 /** @param {string} url @param {AbortSignal} [signal] */

@@ -20,7 +20,7 @@ export function TokenPanel({ index, doc, offset, chosen }) {
     ${!token && !error && html`<${Loading} lines=${3} />`}
     ${token && !token.kept && html`<p class="note">This token takes no part in the statistics: special, template, or an attention sink.</p>`}
     ${token && token.features.length === 0 && html`<p class="quiet">No feature fires on it.</p>`}
-    <ol class="list wide">${token?.features.map((one) => html`<li class=${one.feature === chosen ? "on" : ""} data-tip=${`activation ${num(one.activation)}, stronger than ${percent(one.percentile)} of its firings, density ${percent(one.density)}`}>
+    <ol class="list wide">${token?.features.map((one) => html`<li class=${one.feature === chosen ? "on" : ""} data-tip=${`activation ${num(one.activation)}, ${one.percentile === null ? "" : `stronger than ${percent(one.percentile)} of its firings, `}density ${percent(one.density)}`}>
       <a href=${`${at(index)}/f/${one.feature}`}><span class="number">${one.feature}</span> <span class="label">${one.label}</span></a>
       <${Bar} part=${one.share_of_max} /><span class="value">${percent(one.share_of_max)}</span>
       <button class="plain" aria-label=${`paint feature ${one.feature}`} onClick=${() => setQuery({ f: one.feature })}>paint</button></li>`)}</ol>
