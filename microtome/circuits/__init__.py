@@ -7,8 +7,17 @@ every target adds up to the pre-activation that the model measured.
 
 from microtome.circuits.attribute import TraceConfig, trace
 from microtome.circuits.graph import BIASES, KINDS, Edges, Graph, Nodes
+from microtome.circuits.influence import Influence, influence
+from microtome.circuits.labels import Labels, labels_from
+from microtome.circuits.merge import Column, Merged, SharedEdge, SharedNode, align, contrast, merge
+from microtome.circuits.names import find_node, node_name
+from microtome.circuits.paths import FoundPath, paths, target_paths
+from microtome.circuits.prune import Pruned, prune
 from microtome.circuits.replacement import Replacement
+from microtome.circuits.scores import Scores, scores, subgraph_scores
+from microtome.circuits.supernodes import GroupEdge, Supernode, group_edges, name_groups, suggest
 from microtome.circuits.targets import Along, FeatureTarget, LogitDifference, Logits, Loss, Target
+from microtome.circuits.view import GraphView, Hidden, NodeView, ScoresView, Thresholds, slug_of, view, view_of
 
 __all__ = [
     "trace",
@@ -25,4 +34,38 @@ __all__ = [
     "Edges",
     "KINDS",
     "BIASES",
+    "view",
+    "view_of",
+    "slug_of",
+    "GraphView",
+    "NodeView",
+    "ScoresView",
+    "Hidden",
+    "Thresholds",
+    "Labels",
+    "labels_from",
+    "node_name",
+    "find_node",
+    "influence",
+    "Influence",
+    "prune",
+    "Pruned",
+    "scores",
+    "subgraph_scores",
+    "Scores",
+    "paths",
+    "target_paths",
+    "FoundPath",
+    "Supernode",
+    "GroupEdge",
+    "group_edges",
+    "name_groups",
+    "suggest",
+    "align",
+    "contrast",
+    "merge",
+    "Merged",
+    "Column",
+    "SharedNode",
+    "SharedEdge",
 ]

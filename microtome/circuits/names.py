@@ -1,0 +1,45 @@
+"""Names of nodes: `L3.f17@4`, `L3.error@4`, `L3.bias.attention@4`, `E@4`, `logit." Paris"@7`."""
+
+from microtome.circuits.graph import BIAS, BIASES, EMBEDDING, ERROR, FEATURE, Graph
+from microtome.errors import NodeNotFound, nearest
+
+
+def node_name(graph: Graph, node: int) -> str:
+    """The name of a node, the same in files, on pages and on the command line; two nodes of a graph never share one."""
+    nodes = graph.nodes
+    kind, layer = int(nodes.kind[node]), int(nodes.layer[node])
+    position, feature = int(nodes.position[node]), int(nodes.feature[node])
+    at = f"@{position}" if position >= 0 else ""
+    where = "E" if layer < 0 else "final" if layer >= graph.n_layers else f"L{layer}"
+    if kind == FEATURE:
+        return f"{where}.f{feature}{at}"
+    if kind == ERROR:
+        return f"{where}.error{at}"
+    if kind == BIAS:
+        return f"{where}.bias.{BIASES[feature]}{at}"
+    if kind == EMBEDDING:
+        return f"E{at}"
+    return target_name(graph, node - int(graph.nodes.where("target")[0]))
+
+
+def target_name(graph: Graph, target: int) -> str:
+    """The name of the target with that number: `logit." Paris"@7`, or its label where it is no single token. Equal labels get their number."""
+    node = int(graph.nodes.where("target")[target])
+    label, position = graph.target_labels[target], int(graph.nodes.position[node])
+    name = f'logit."{label}"@{position}' if int(graph.nodes.feature[node]) >= 0 else f"{label}@{position}"
+    same = [
+        i for i, other in enumerate(graph.target_labels) if other == label and int(graph.nodes.position[graph.nodes.where("target")[i]]) == position
+    ]
+    return name if len(same) == 1 else f"{name}#{same.index(target)}"
+
+
+def find_node(graph: Graph, name: str) -> int:
+    """The node of that name. Raises `NodeNotFound`, which offers the nearest name."""
+    candidates = range(len(graph.nodes))
+    for node in candidates:
+        if node_name(graph, node) == name:
+            return node
+    names = (node_name(graph, node) for node in candidates)
+    close = [each for each in names if each.partition("@")[0] == name.partition("@")[0] or each.endswith(f"@{name.rpartition('@')[2]}")]
+    do = nearest(name, close[:2000]) if close else "`view(graph)` and `microtome show GRAPH` list the names."
+    raise NodeNotFound(f'the graph has no node "{name}".', got=name, wanted="the name of a node, such as L3.f17@4", do=do)
