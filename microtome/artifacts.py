@@ -24,7 +24,7 @@ from microtome.config import canonical_json, fingerprint, to_dict
 from microtome.errors import ArtifactConflict, ArtifactDamaged, ArtifactForeign, ArtifactMissing, DiskFull, WorkspaceBusy, nearest
 
 MANIFEST, DRAFT, LOCK = "manifest.json", "draft.json", ".lock"
-KINDS = ("corpus", "shards", "pooled", "dictionary", "sweep", "index", "direction", "graph", "export", "variant", "losses")
+KINDS = ("corpus", "shards", "pooled", "dictionary", "sweep", "index", "direction", "graph", "export", "variant", "losses", "dream")
 FOLDERS = {
     "corpus": "corpora",
     "shards": "shards",
@@ -37,6 +37,7 @@ FOLDERS = {
     "graph": "graphs",
     "variant": "variants",
     "losses": "losses",
+    "dream": "dreams",
 }
 _PACKAGES = ("microtome", "torch", "transformers", "tokenizers", "safetensors", "numpy", "pyarrow")
 
