@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ from microtome.circuits.replacement import Missing, Replacement, members_of
 from microtome.circuits.sources import Columns, Sources
 from microtome.circuits.targets import Logits, Named, Rows, Target, feature_rows, joined, positions_of, rows_of
 from microtome.config import fingerprint, to_dict
+from microtome.devices import memory_kept
 from microtome.dictionaries import Dictionary, DictionarySet, Transcoder, load_any
 from microtome.errors import ConfigError, GraphUnbalanced, ShapeMismatch, TokenOutOfRange
 from microtome.models import Model
@@ -57,6 +58,7 @@ class TraceConfig:
             raise ConfigError("TraceConfig.influence has an unfit value.", got=self.influence, wanted="in (0, 1]", do="Correct it.")
 
 
+@runtime_checkable
 class Engine(Protocol):
     """Direct effects of every source on rows."""
 
@@ -99,8 +101,9 @@ def trace(
     engine = engine_for(replacement, sources, name=settings.engine)
     report("forward", 1, 1, unit="prompt")
     traced = _Traced(replacement, sources, engine, settings=settings)
-    traced.begin(*rows_of(replacement, targets))
-    traced.expand(report)
+    with memory_kept():
+        traced.begin(*rows_of(replacement, targets))
+        traced.expand(report)
     graph = traced.graph(prompt if isinstance(prompt, str) else model.tokenizer.text(tokens.tolist()), dictionaries=names)
     _refuse_unbalanced(graph, _tolerance(settings, model))
     return graph

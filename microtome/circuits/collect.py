@@ -56,7 +56,7 @@ class Collected:
 
     def ordered(self, order: Ints) -> tuple[Edges, npt.NDArray[np.float32]]:
         """The rows in another order, and what was dropped of each (signed, absolute)."""
-        counts, source, weight = (np.concatenate(parts) for parts in (self._counts, self._source, self._weight))
+        counts, source, weight = np.concatenate(self._counts), np.concatenate(self._source), np.concatenate(self._weight)
         starts = np.concatenate([[0], np.cumsum(counts)])
         indptr = np.concatenate([[0], np.cumsum(counts[order])])
         picks = np.repeat(starts[:-1][order] - indptr[:-1], counts[order]) + np.arange(indptr[-1])

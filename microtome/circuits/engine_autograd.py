@@ -38,7 +38,7 @@ class AutogradEngine:
             outputs.append(value)
             seeds.append(seed)
         leaves = list(self._run.leaves)
-        found = torch.autograd.grad(
+        found: tuple[Tensor | None, ...] = torch.autograd.grad(
             outputs, [self._run.leaves[leaf] for leaf in leaves], seeds, is_grads_batched=True, retain_graph=True, allow_unused=True
         )
         for site, gradient in zip(leaves, found, strict=True):

@@ -10,7 +10,7 @@ a row joins the sweep where it is read. No weight names are known: the value map
 """
 
 from dataclasses import dataclass
-from typing import final
+from typing import cast, final
 
 import torch
 from torch import nn
@@ -140,7 +140,7 @@ def _layer(replacement: Replacement, layer: int, value: Float[Tensor, "kv_width 
     if isinstance(projection, nn.Linear):
         out = projection.weight.detach().to(replacement.dtype)
     elif type(projection).__name__ == "Conv1D":
-        out = projection.weight.detach().T.to(replacement.dtype)
+        out = cast("Tensor", projection.weight).detach().T.to(replacement.dtype)
     else:
         return None
     out = out * model.multiplier(Site("attn_out", layer))

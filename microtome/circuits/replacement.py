@@ -63,7 +63,7 @@ class Replacement:
 
     def __init__(self, model: Model, members: Mapping[int, Transcoder], tokens: Int[Tensor, "pos"], *, logits_at: Collection[int]) -> None:
         self.model = model
-        self.members = {layer: member.to(model.device) for layer, member in sorted(members.items())}
+        self.members = {layer: _on(member, model.device) for layer, member in sorted(members.items())}
         ends = [Site("embed"), Site("resid_pre", 0), Site("final_norm")]
         inner = [Site(kind, layer) for kind in ("resid_pre", "resid_mid", "resid_post") for layer in range(model.n_layers)]
         reads = {*ends, *(member.reads for member in members.values()), *(site for site in inner if model.has(site))}
@@ -200,6 +200,10 @@ def _fitting(model: Model, member: Dictionary) -> Transcoder:
         wanted = f"writes from {reads} on; a skip from mlp_in to the same layer's mlp_out"
         raise ShapeMismatch("a transcoder writes before it reads, or skips elsewhere.", got=f"{reads} to {writes}", wanted=wanted, do=_SETS)
     return member
+
+
+def _on(member: Transcoder, device: torch.device) -> Transcoder:
+    return member if member.W_enc.device == device else member.to(device)  # moving checks every weight anew
 
 
 def _skip(member: Transcoder) -> Float[Tensor, "d_out d_in"]:

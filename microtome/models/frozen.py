@@ -12,6 +12,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from threading import RLock
 from typing import Any, NamedTuple, TypeAlias, cast, final
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
@@ -182,9 +183,19 @@ class Frozen:
 
     def constants(self) -> list[Float[Tensor, "pos d_model"]]:
         """By layer, what attention writes when it reads a stream of zeros: biases of values, projections and norms, through the held patterns."""
+        if not self._has_constants():
+            nothing = torch.zeros(self.n_tokens, self.model.d_model, device=self.model.device)
+            return [nothing] * self.model.n_layers
         sites = [Site("attn_out", layer) for layer in range(self.model.n_layers)]
         ran = self.run(read=sites, zeroed=[Site("resid_pre", layer) for layer in range(self.model.n_layers)])
         return [ran.values[site].float() for site in sites]
+
+    def _has_constants(self) -> bool:
+        """Whether attention or a norm beside it has a bias at all."""
+        inside = (module for attention in self._attention for module in attention.modules() if not is_norm(module))
+        kinds = ("attn_in", "attn_out")
+        norms = [norm for site in self._norms if site.kind in kinds if (norm := self.norm(site)) is not None]
+        return any(bool(norm.bias.any()) for norm in norms) or any(p.ndim < 2 for module in inside for p in module.parameters(recurse=False))
 
     def _edits(self, leaves: Mapping[Site, Tensor], bump: Mapping[Site, Tensor], zeroed: frozenset[Site]) -> dict[Site, Edit]:
         inputs: dict[int, Tensor] = {}
@@ -233,7 +244,7 @@ class Frozen:
                 hf.set_attn_implementation(_NAME)
                 yield
             finally:
-                hf.set_attn_implementation(before)
+                hf.set_attn_implementation(before or "eager")
                 for hook in hooks:
                     hook.remove()
                 _HELD.reset(token)
@@ -252,11 +263,18 @@ class Frozen:
                 raise ActivationsNotFinite("the model's activations are not finite on this prompt.", got=got, wanted="finite numbers", do=do)
 
 
+_MAPS: WeakKeyDictionary[Model, list[Tensor] | None] = WeakKeyDictionary()
+_KEPT_BYTES = 1 << 28
+"""Value maps of a model are kept with it up to this size."""
+
+
 def value_maps(model: Model) -> list[Float[Tensor, "kv_width d_model"]] | None:
     """By layer, the linear map from what attention reads to its value vectors (heads side by side); None where the map is another.
 
     Found by gradients of the value vectors that reach the attention function, so it holds for any split or fused projection.
     """
+    if model in _MAPS:
+        return _MAPS[model]
     tokens = torch.tensor([7, 8, 9], device=model.device) % model.n_vocab
     frozen = Frozen(model, tokens)
     inputs: dict[int, Tensor] = {}
@@ -264,7 +282,10 @@ def value_maps(model: Model) -> list[Float[Tensor, "kv_width d_model"]] | None:
     edits: dict[Site, Edit] = {site: _leaf_noting(inputs, layer) for layer, site in enumerate(sites)}
     with torch.enable_grad(), frozen._open(), model.tap(edit=edits):
         model.hf(**model._inputs(tokens[None], None), use_cache=False, logits_to_keep=1)
-        return _jacobians([frozen._held.values[module] for module in frozen._attention], [inputs[layer] for layer in range(model.n_layers)])
+        found = _jacobians([frozen._held.values[module] for module in frozen._attention], [inputs[layer] for layer in range(model.n_layers)])
+    if found is None or 4 * sum(map.numel() for map in found) <= _KEPT_BYTES:
+        _MAPS[model] = found
+    return found
 
 
 def _jacobians(values: list[Tensor], inputs: list[Tensor]) -> list[Tensor] | None:
@@ -291,9 +312,8 @@ def _attend(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: 
     if held.recording:
         held.attended[module] = Attended(query.detach(), key.detach(), mask, kwargs)
         return _eager(module)(module, query, key, value, mask, **kwargs)
-    if module in held.attended:
-        query, key, mask, kwargs = held.attended[module]
-    return _eager(module)(module, query, key, value, mask, **kwargs)
+    clean = held.attended.get(module, Attended(query, key, mask, kwargs))
+    return _eager(module)(module, clean.query, clean.key, value, clean.mask, **clean.kwargs)
 
 
 def _norm_hook(module: nn.Module, args: tuple[Any, ...], out: Tensor) -> Tensor | None:

@@ -1,0 +1,183 @@
+"""Attribution graphs on the demo model with 30 transcoders of 2,048 features (16 active a token): time, share of the physical limit, memory.
+
+    python bench/trace.py                    a 20-token prompt, warm, best of three; the sweep's share of the matrix-product limit
+    python bench/trace.py --set FOLDER       with a trained set (an artifact of kind dictionary) instead of a random one of the same shape
+    python bench/trace.py --engines          the sweep against batched autograd on the same rows: times and largest difference
+    python bench/trace.py --long 4096        a prompt of so many tokens with top-64 rows: peak memory and time for a few rows (`--rows N`)
+    python bench/trace.py --edges FILE       2,000 rows of a 64-token prompt, written as safetensors for a comparison with circuit-tracer
+
+`--quick` traces 256 rows and prints no figure. Times are of the whole of `trace`, from text to graph. The limit is this machine's product of
+[2560, 576] by [576, 576], the largest of the sweep. Equality: every row of every graph adds up to 1e-4.
+"""
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from rows import row, say, within
+from safetensors.numpy import save_file
+
+from microtome.circuits import Graph, TraceConfig, trace
+from microtome.circuits.engine_sweep import SweepEngine
+from microtome.circuits.targets import Rows
+from microtome.devices import peak_memory_bytes
+from microtome.dictionaries import Dictionary, DictionarySet, TopK, Transcoder, load_any
+from microtome.models import Model, Site, load
+from microtome.shapes import Tensor
+
+D_DICT, K, ROWS = 2048, 16, 2000
+LIMIT_S, SHARE = 5.0, 0.5
+SHORT = "The capital of France is Paris, and the capital of Italy is Rome. The capital of Spain is"
+TEXT = (
+    "The Danube is the second-longest river in Europe. It flows through Central and Eastern Europe, from the Black Forest south into the Black Sea. "
+    "A large and historically important river, it was once a frontier of the Roman Empire. Today it passes through ten countries. "
+)
+
+
+def main() -> None:
+    asked = argparse.ArgumentParser()
+    asked.add_argument("--set", type=Path)
+    asked.add_argument("--long", type=int)
+    asked.add_argument("--rows", type=int)
+    asked.add_argument("--edges", type=Path)
+    asked.add_argument("--engines", action="store_true")
+    asked.add_argument("--quick", action="store_true")
+    given = asked.parse_args()
+    model = load("demo", selfcheck=False)
+    made = random_set(model) if given.set is None else load_any(given.set)
+    rows = given.rows or (256 if given.quick else ROWS)
+    if given.long:
+        measure_long(model, made, length=given.long, rows=given.rows or 16)
+    elif given.engines:
+        compare_engines(model, made, rows=rows)
+    elif given.edges:
+        write_edges(model, made, given.edges, rows=rows)
+    else:
+        measure_short(model, made, rows=rows, quick=given.quick)
+
+
+def random_set(model: Model) -> DictionarySet:
+    """Random transcoders of the shape of the recipe `demo-plt`: what is active differs, what it costs does not."""
+    draw = torch.Generator().manual_seed(0)
+    members: list[Transcoder] = []
+    for layer in range(model.n_layers):
+        weights = {name: torch.randn(D_DICT, model.d_model, generator=draw) / 24 for name in ("W_enc", "W_dec")}
+        weights |= {"b_enc": torch.zeros(D_DICT), "b_dec": torch.zeros(model.d_model)}
+        reads, writes = Site("mlp_in", layer), (Site("mlp_out", layer),)
+        members.append(Transcoder(reads=reads, writes=writes, nonlinearity=TopK(k=K), weights=weights))
+    return DictionarySet(tuple(members))
+
+
+def measure_short(model: Model, made: Dictionary | DictionarySet, *, rows: int, quick: bool) -> None:
+    config = TraceConfig(max_rows=rows)
+    trace(model, made, SHORT, config=TraceConfig(max_rows=64))
+    seconds: list[float] = []
+    graph: Graph | None = None
+    for _ in range(1 if quick else 3):
+        start = time.perf_counter()
+        graph = trace(model, made, SHORT, config=config)
+        seconds.append(time.perf_counter() - start)
+    assert graph is not None
+    assert graph.balance() < 1e-4
+    share, gflops, limit = share_of_limit(model, made, config)
+    say(f"{len(graph.tokens)} tokens, {graph.n_features:,} features, {len(graph.rows):,} rows, {len(graph.edges.source):,} edges")
+    say(f"balance {graph.balance():.1e}; {min(seconds):.2f} s; sweep {gflops:.0f} of {limit:.0f} GFLOP/s")
+    if not quick:
+        equal = "every row adds up to 1e-4"
+        within(f"graph of a 20-token prompt on the demo model, {rows:,} rows, warm", min(seconds), limit=LIMIT_S, unit="s", equal=equal)
+        row("share of the matrix-product limit in the sweep", ratio=share, bar=SHARE, ours=gflops, peer=limit, unit="GFLOP/s", equal=equal)
+
+
+class Counted:
+    """The sweep, with its time and its multiplications and additions counted."""
+
+    def __init__(self, engine: SweepEngine) -> None:
+        self.engine, self.seconds, self.flops = engine, 0.0, 0.0
+        self.plain = engine.add_effects
+
+    def add_effects(self, rows: Rows, block: Tensor) -> None:
+        start = time.perf_counter()
+        self.plain(rows, block)
+        self.seconds += time.perf_counter() - start
+        n_tokens = int(rows.position.max()) + 1
+        for layer, part in enumerate(self.engine._layers):
+            (d, heads), keys = part.out.shape, part.value.shape[0]
+            n = int((rows.place >= 2 * layer + 1).sum())
+            scored = self.engine.sources._mlp[layer].starts[n_tokens]
+            self.flops += 2.0 * n * (n_tokens * (d * heads + keys * d + n_tokens * heads) + scored * d)
+
+
+def share_of_limit(model: Model, made: Dictionary | DictionarySet, config: TraceConfig) -> tuple[float, float, float]:
+    """The sweep's GFLOP/s over those of one large product, and both."""
+    counters: list[Counted] = []
+    made_by = SweepEngine.of
+
+    def counted(*args: Any) -> SweepEngine | None:
+        engine = made_by(*args)
+        assert engine is not None
+        counters.append(Counted(engine))
+        engine.add_effects = counters[-1].add_effects  # type: ignore[method-assign]  # only counted, here
+        return engine
+
+    SweepEngine.of = counted  # type: ignore[method-assign,assignment]  # only counted, here
+    try:
+        trace(model, made, SHORT, config=config)
+    finally:
+        SweepEngine.of = made_by  # type: ignore[method-assign]
+    gflops = counters[0].flops / counters[0].seconds / 1e9
+    limit = product_limit()
+    return gflops / limit, gflops, limit
+
+
+def product_limit() -> float:
+    """GFLOP/s of the product of [2560, 576] by [576, 576], best of thirty."""
+    left, right = torch.randn(2560, 576), torch.randn(576, 576)
+    best = float("inf")
+    out = left @ right
+    for _ in range(30):
+        start = time.perf_counter()
+        torch.mm(left, right, out=out)
+        best = min(best, time.perf_counter() - start)
+    return 2 * 2560 * 576 * 576 / best / 1e9
+
+
+def compare_engines(model: Model, made: Dictionary | DictionarySet, *, rows: int) -> None:
+    graphs: list[Graph] = []
+    for engine in ("sweep", "autograd"):
+        config = TraceConfig(max_rows=rows, engine=engine, batch_rows=64)
+        trace(model, made, SHORT, config=TraceConfig(max_rows=16, engine=engine))
+        start, used = time.perf_counter(), time.process_time()
+        graphs.append(trace(model, made, SHORT, config=config))
+        say(f"{engine}: {time.perf_counter() - start:.2f} s, of CPU {time.process_time() - used:.2f} s, balance {graphs[-1].balance():.1e}")
+    one, other = (torch.sparse_csr_tensor(*(torch.from_numpy(array) for array in arrays_of(graph)), check_invariants=False) for graph in graphs)
+    gap = (one.to_dense() - other.to_dense()).abs().max() / other.to_dense().abs().max()
+    say(f"largest difference, relative to the largest edge: {float(gap):.1e}")
+
+
+def arrays_of(graph: Graph) -> tuple[Any, Any, Any]:
+    return graph.edges.indptr, graph.edges.source.astype("int64"), graph.edges.weight
+
+
+def measure_long(model: Model, made: Dictionary | DictionarySet, *, length: int, rows: int) -> None:
+    tokens = (model.tokenizer.encode(TEXT) * (length // 20))[:length]
+    before, start = peak_memory_bytes(), time.perf_counter()
+    graph = trace(model, made, tokens, config=TraceConfig(max_rows=rows, edges_per_row=64, batch_rows=8, update_rows=rows))
+    seconds, peak = time.perf_counter() - start, peak_memory_bytes()
+    say(f"{length:,} tokens, {graph.n_features:,} features, {len(graph.rows)} rows: {seconds:.1f} s, balance {graph.balance():.1e}")
+    say(f"peak {peak / 1e9:.2f} GB, before {before / 1e9:.2f} GB")
+
+
+def write_edges(model: Model, made: Dictionary | DictionarySet, file: Path, *, rows: int) -> None:
+    tokens = (model.tokenizer.encode(TEXT) * 2)[:64]
+    start = time.perf_counter()
+    graph = trace(model, made, tokens, config=TraceConfig(max_rows=rows))
+    say(f"64 tokens, {len(graph.rows):,} rows: {time.perf_counter() - start:.2f} s")
+    nodes = {name: getattr(graph.nodes, name) for name in ("kind", "layer", "position", "feature", "activation")}
+    edges = {name: getattr(graph.edges, name) for name in ("indptr", "source", "weight")}
+    save_file({**nodes, **edges, "rows": graph.rows, "tokens": torch.tensor(tokens).numpy()}, file)
+
+
+if __name__ == "__main__":
+    main()
