@@ -7,6 +7,7 @@ Where the workspace cannot be written, its catalogue is read into memory as it w
 person's own label or note is refused.
 """
 
+import json
 import os
 import re
 import shutil
@@ -17,7 +18,9 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+from microtome.config import to_dict
 from microtome.errors import ArtifactDamaged, ArtifactForeign, DiskFull, MicrotomeError, QueryInvalid, WorkspaceBusy, WorkspaceReadOnly
 from microtome.features.records import Label, Note
 
@@ -45,6 +48,13 @@ END;
 CREATE TABLE revision (number INTEGER NOT NULL);
 INSERT INTO revision VALUES (0);
 """
+_RECORDS = """
+CREATE TABLE IF NOT EXISTS records (
+    index_id TEXT NOT NULL, feature INTEGER NOT NULL, kind TEXT NOT NULL, config TEXT NOT NULL, content TEXT NOT NULL, created TEXT NOT NULL,
+    PRIMARY KEY (index_id, kind, config, feature)
+)
+"""
+"""Made with the first record, so that earlier releases can go on using the file."""
 
 
 class Catalogue:
@@ -90,7 +100,7 @@ class Catalogue:
 
     @property
     def revision(self) -> int:
-        """Goes up with every change, by whichever process."""
+        """Goes up with every change of labels or notes, by whichever process."""
         with self._open() as database:
             return int(database.execute("SELECT number FROM revision").fetchone()[0])
 
@@ -153,6 +163,30 @@ class Catalogue:
             )
             return list(dict.fromkeys(feature for (feature,) in rows))
 
+    def add_record(self, index_id: str, feature: int, *, kind: str, config: str, content: Any) -> None:
+        """Keep what was measured of a feature under one setting, in place of what was there. Raises `WorkspaceReadOnly`."""
+        row = (index_id, feature, kind, config, json.dumps(to_dict(content), ensure_ascii=False, allow_nan=False), _now())
+        with self._change(revises=False) as database:
+            database.execute(_RECORDS)
+            database.execute("INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?, ?, ?)", row)
+
+    def record(self, index_id: str, feature: int, *, kind: str, config: str) -> dict[str, Any] | None:
+        """What was measured of a feature under one setting; None where nothing was."""
+        with self._open() as database:
+            if not _has_records(database):
+                return None
+            asked = "SELECT content FROM records WHERE index_id = ? AND kind = ? AND config = ? AND feature = ?"
+            found = database.execute(asked, (index_id, kind, config, feature)).fetchone()
+            return None if found is None else json.loads(found[0])
+
+    def recorded(self, index_id: str, *, kind: str, config: str) -> frozenset[int]:
+        """The features that have such a record."""
+        with self._open() as database:
+            if not _has_records(database):
+                return frozenset()
+            asked = "SELECT feature FROM records WHERE index_id = ? AND kind = ? AND config = ?"
+            return frozenset(feature for (feature,) in database.execute(asked, (index_id, kind, config)))
+
     @contextmanager
     def _open(self) -> Generator[sqlite3.Connection]:
         """A connection of its own for each piece of work (the one copy in turn), so that any thread may ask."""
@@ -168,15 +202,16 @@ class Catalogue:
                 database.close()
 
     @contextmanager
-    def _change(self, *, own: bool = True) -> Generator[sqlite3.Connection]:
-        """A transaction; `own` for what a person wrote, which must not end in a copy that is thrown away."""
+    def _change(self, *, own: bool = True, revises: bool = True) -> Generator[sqlite3.Connection]:
+        """A transaction; `own` for what a person wrote, which must not end in a copy that is thrown away; `revises` where labels may change."""
         if own and self._copy is not None:
             raise _read_only(self.path, "a folder that cannot be written")
         with self._open() as database:
             database.execute("BEGIN IMMEDIATE")
             try:
                 yield database
-                database.execute("UPDATE revision SET number = number + 1")
+                if revises:
+                    database.execute("UPDATE revision SET number = number + 1")
                 database.execute("COMMIT")
             finally:
                 if database.in_transaction:
@@ -236,6 +271,10 @@ def _is_full(path: Path) -> bool:
 def _read_only(path: Path, got: str) -> WorkspaceReadOnly:
     do = "Make the folder writable, or copy the workspace to where you may write and work there."
     return WorkspaceReadOnly(f"{path} cannot be written, so labels and notes cannot be kept.", got=got, wanted="leave to write", do=do)
+
+
+def _has_records(database: sqlite3.Connection) -> bool:
+    return database.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'records'").fetchone() is not None
 
 
 def _schema_of(database: sqlite3.Connection) -> int:

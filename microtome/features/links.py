@@ -90,3 +90,94 @@ class Coactive:
     """Share of the asked feature's firings that are together with this one."""
     density: float
     """Of this feature, over the store."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alike:
+    """A feature of the same dictionary with a similar direction."""
+
+    feature: int
+    site: str
+    number: int
+    label: str
+    encoder: float
+    """Cosine of the encoder directions: do they read the same?"""
+    decoder: float
+    """Cosine of the decoder directions (all that each writes): do they write the same?"""
+    together: int
+    """Tokens on which both fire."""
+    density: float
+    """Of this feature, over the store."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alikes:
+    """The nearest features of the same dictionary, by what they read and by what they write."""
+
+    index: str
+    feature: int
+    label: str
+    encoder: tuple[Alike, ...]
+    decoder: tuple[Alike, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Match:
+    """A feature of another dictionary that may be the same one."""
+
+    feature: int
+    site: str
+    number: int
+    label: str
+    correlation: float | None
+    """Pearson's r of the two activations over the tokens that both indexes keep, 0 where one does not fire; None where no tokens are shared."""
+    cosine: float | None
+    """Of the decoder directions; None where they write spaces of different width."""
+    count: int
+    """Tokens on which both fire; 0 where no tokens are shared."""
+    density: float
+    """Of this feature, over its own store."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Matches:
+    """Where a feature is found again: in another index, or in the other dictionaries of its own."""
+
+    index: str
+    """Of the feature that was asked for."""
+    feature: int
+    label: str
+    other: str
+    """Where it was sought."""
+    n_tokens: int
+    """Tokens that both indexes keep; 0 when they are of different corpora, and then there are no correlations."""
+    null: float | None
+    """The control: the largest correlation when the feature's activations are moved along the kept tokens by a drawn distance."""
+    is_mutual: bool | None
+    """Whether the best match by correlation has this feature as its own best match back; None where nothing correlates."""
+    by_correlation: tuple[Match, ...]
+    by_cosine: tuple[Match, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suspect:
+    """A feature that may be a part of the same concept: a suspicion with its figures, to be looked at, not a proof."""
+
+    kind: str
+    """`split`: both fire on the same words, never together. `absorbs`: it takes this feature's place on some tokens. `absorbed by`: the reverse."""
+    feature: int
+    site: str
+    number: int
+    label: str
+    decoder: float
+    """Cosine of the decoder directions."""
+    encoder: float
+    """Cosine of the encoder directions."""
+    count: int
+    """Tokens on which this feature fires …"""
+    together: int
+    """… and on which both fire."""
+    expected: float
+    """Tokens on which both would fire if, on each word, they knew nothing of each other."""
+    strength: float
+    """What the rarer one writes along the other's decoder direction where it fires, over what the other writes there itself."""

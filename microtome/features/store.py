@@ -1,6 +1,7 @@
 """What an index has on disk, opened once: postings, rows, vocabulary, corpus, catalogue."""
 
 import json
+import math
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import numpy as np
 from safetensors.torch import load_file
 
 from microtome.activations import ROLE_NAMES, SPLITS, Corpus
-from microtome.artifacts import Artifact, Workspace
+from microtome.artifacts import Artifact, Workspace, read_manifest
 from microtome.config import from_dict
 from microtome.dictionaries import load_any
 from microtome.errors import FeatureNotFound, ShapeMismatch
@@ -20,6 +21,7 @@ from microtome.features.arrays import Array
 from microtome.features.catalogue import Catalogue
 from microtome.features.config import IndexConfig
 from microtome.features.context import Context, context_of
+from microtome.features.losses import Losses
 from microtome.features.members import Members, Numbering
 from microtome.features.norms import FILE as NORMS
 from microtome.features.norms import Read, reads_of, stream_of
@@ -64,6 +66,7 @@ class Store:
         self.catalogue.add_rules(self.id, labels, name=self.name)
         self._lock = threading.Lock()
         self._names: Labelled | None = None
+        self._losses: Losses | None = None
 
     @property
     def id(self) -> str:
@@ -139,9 +142,50 @@ class Store:
         return {"role": ROLE_NAMES, "corpus_label": labels, "split": SPLITS}
 
     @cached_property
+    def token_counts(self) -> Array:
+        """Kept occurrences of each token id, int64."""
+        tokens = np.asarray(self.corpus.tokens)
+        return np.bincount(tokens[self.postings.keep()], minlength=int(tokens.max(initial=0)) + 1)
+
+    @cached_property
+    def offset_tokens(self) -> Array:
+        """Kept tokens in each bin of the offset histogram, int64."""
+        kept = np.flatnonzero(self.postings.keep())
+        offsets = kept - self.corpus.doc_start[self.corpus.doc_of(kept)]
+        edges = self.facts["offset_edges"]
+        return np.bincount(np.searchsorted(edges, offsets, side="right") - 1, minlength=len(edges) - 1)
+
+    def places_of(self, token: int) -> Array:
+        """Positions of the kept occurrences of a token id, ascending."""
+        order, starts = self._places
+        return order[starts[token] : starts[token + 1]].astype(np.int64)
+
+    @cached_property
+    def _places(self) -> tuple[Array, Array]:
+        kept = np.flatnonzero(self.postings.keep()).astype(np.uint32 if self.corpus.n_tokens < 1 << 32 else np.int64)
+        order = kept[np.argsort(np.asarray(self.corpus.tokens)[kept], kind="stable")]
+        return order, np.concatenate([[0], np.cumsum(self.token_counts)])
+
+    @cached_property
     def context(self) -> Context:
         """Document, split, role and label of every token, for examples that were not picked when the index was built."""
         return context_of(self.corpus, keep=self.postings.keep())
+
+    def losses(self) -> Losses | None:
+        """The losses of the corpus under the model, looked for in the workspace until they are there."""
+        if self._losses is None:
+            for name in self.workspace.names("losses"):
+                inputs = read_manifest(self.workspace.place("losses", name)).inputs
+                if (inputs["corpus"], inputs["model"]) == (self.inputs["corpus"], self.inputs["model"]):
+                    self._losses = Losses(Artifact.open(self.workspace.place("losses", name), "losses"))
+        return self._losses
+
+    @cached_property
+    def mean_losses(self) -> tuple[float, float]:
+        """Mean loss of the kept tokens and of those behind them, NaN without losses."""
+        losses = self.losses()
+        keep = self.postings.keep()
+        return (math.nan, math.nan) if losses is None else (float(np.nanmean(losses.here[keep])), float(np.nanmean(losses.after[keep])))
 
     def labels(self) -> Sequence[str]:
         """The label of every feature: the person's if there is one, else the rule's."""

@@ -59,6 +59,18 @@ class Wiring:
         place = self.members.numbering.place(feature)
         return self._encoder(place.member)[place.number]
 
+    def encoders(self, member: int) -> Tensor:
+        """The encoder vectors of a member, float32 [d_dict, d_in]."""
+        return self._encoder(member)
+
+    def decoders(self, member: int) -> Tensor:
+        """What one unit of each of its features adds, summed over the sites written, float32 [d_dict, d_out]; a crosscoder's lie side by side."""
+        dictionary = self.members.dictionaries[member]
+        parts = [self._decoder(member, site) for site in dictionary.writes]
+        if len(dictionary.inputs) > 1:
+            return torch.cat(parts, 1)
+        return parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
+
     def arriving(self, writes: Writes, member: int) -> Tensor | None:
         """What a component adds to the row that a member reads, the norm's scale left out; None where nothing of it arrives."""
         dictionary, read = self.members.dictionaries[member], self.reads[member]
