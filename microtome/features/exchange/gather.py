@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, final
 
 import numpy as np
@@ -84,6 +85,11 @@ class _Gathered:
         self._wanted = wanted
         self._chosen = None if wanted.features is None else np.unique([store.known(feature) for feature in wanted.features])
 
+    @cached_property
+    def _bytes(self) -> list[bytes]:
+        """The bytes of every token."""
+        return [self._store.vocabulary.bytes(token) for token in range(len(self._store.vocabulary))]
+
     def numbers(self, source: Source) -> Sequence[int]:
         span = self._store.numbering.span(self._members[source.id])
         if self._chosen is None:
@@ -145,7 +151,7 @@ class _Gathered:
         for _ in range(3):  # a character has at most 4 bytes
             start -= int(start > span.start and self._goes_on(start))
             stop += int(stop < span.end and self._goes_on(stop))
-        tokens = tuple(store.vocabulary.bytes(token) for token in store.corpus.tokens[start:stop].tolist())
+        tokens = tuple(map(self._bytes.__getitem__, store.corpus.tokens[start:stop].tolist()))
         low, high = np.searchsorted(firings.positions, [start, stop])
         values = np.zeros(stop - start, dtype=np.float32)
         values[firings.positions[low:high] - start] = firings.values[low:high]
@@ -154,7 +160,7 @@ class _Gathered:
 
     def _goes_on(self, position: int) -> bool:
         """Whether a token begins inside a character."""
-        first = self._store.vocabulary.bytes(int(self._store.corpus.tokens[position]))[:1]
+        first = self._bytes[int(self._store.corpus.tokens[position])][:1]
         return bool(first) and 0x80 <= first[0] < 0xC0
 
 
