@@ -6,13 +6,15 @@ every target adds up to the pre-activation that the model measured.
 """
 
 from microtome.circuits.attribute import TraceConfig, trace
+from microtome.circuits.density import densities_from, without
 from microtome.circuits.graph import BIASES, KINDS, Edges, Graph, Nodes
 from microtome.circuits.influence import Influence, influence
 from microtome.circuits.labels import Labels, labels_from
+from microtome.circuits.looking import Looking, Pair, looking
 from microtome.circuits.merge import Column, Merged, SharedEdge, SharedNode, align, contrast, merge
 from microtome.circuits.names import find_node, node_name
 from microtome.circuits.paths import FoundPath, paths, target_paths
-from microtome.circuits.prune import Pruned, prune
+from microtome.circuits.prune import EDGE_THRESHOLD, NODE_THRESHOLD, Pruned, prune
 from microtome.circuits.replacement import Replacement
 from microtome.circuits.scores import Scores, scores, subgraph_scores
 from microtome.circuits.supernodes import GroupEdge, Supernode, group_edges, name_groups, suggest
@@ -29,6 +31,9 @@ __all__ = [
     "Loss",
     "Target",
     "Replacement",
+    "looking",
+    "Looking",
+    "Pair",
     "Graph",
     "Nodes",
     "Edges",
@@ -49,7 +54,11 @@ __all__ = [
     "influence",
     "Influence",
     "prune",
+    "NODE_THRESHOLD",
+    "EDGE_THRESHOLD",
     "Pruned",
+    "densities_from",
+    "without",
     "scores",
     "subgraph_scores",
     "Scores",

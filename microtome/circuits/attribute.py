@@ -91,16 +91,16 @@ def trace(
     """
     settings = config or TraceConfig()
     targets = _targets(target)
-    given, names = _opened(model, dictionaries)
+    given, names = opened(model, dictionaries)
     members = members_of(model, given, missing=settings.missing)
-    tokens = _tokens(model, prompt)
+    tokens = tokens_of(model, prompt)
     report = Throttled(progress)
     report("forward", 0, 1, unit="prompt")
     replacement = Replacement(model, members, tokens, logits_at=positions_of(targets, len(tokens)))
     sources = Sources(replacement)
     engine = engine_for(replacement, sources, name=settings.engine)
     report("forward", 1, 1, unit="prompt")
-    traced = _Traced(replacement, sources, engine, settings=settings)
+    traced = Tracing(replacement, sources, engine, settings=settings)
     with memory_kept():
         traced.begin(*rows_of(replacement, targets))
         traced.expand(report)
@@ -120,7 +120,7 @@ def engine_for(replacement: Replacement, sources: Sources, *, name: EngineName) 
     return sweep or AutogradEngine(replacement, sources)
 
 
-class _Traced:
+class Tracing:
     """A graph being made."""
 
     def __init__(self, replacement: Replacement, sources: Sources, engine: Engine, *, settings: TraceConfig) -> None:
@@ -195,11 +195,12 @@ class _Traced:
             batch = by_position[first : first + size]
             batch = batch[torch.argsort(rows.place[batch], descending=True, stable=True)]
             part = rows.take(batch)
-            self.collected.add(self._effects(part))
+            self.collected.add(self.effects(part))
             self.rows.append(part)
             self.node += [nodes[i] for i in batch.tolist()]
 
-    def _effects(self, rows: Rows) -> Float[Tensor, "n columns"]:
+    def effects(self, rows: Rows) -> Float[Tensor, "n columns"]:
+        """Every effect on rows that are sorted by place, own biases included."""
         columns = self.sources.columns
         block = torch.zeros(len(rows), len(columns), dtype=self.replacement.dtype, device=self.replacement.model.device)
         self.engine.add_effects(rows, block)
@@ -239,14 +240,14 @@ def _targets(target: Target | str | Sequence[Target] | None) -> list[Target]:
     return targets
 
 
-def _tokens(model: Model, prompt: str | Sequence[int]) -> Int[Tensor, "pos"]:
+def tokens_of(model: Model, prompt: str | Sequence[int]) -> Int[Tensor, "pos"]:
     ids = model.tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)
     if not ids:
         raise TokenOutOfRange("the prompt has no tokens.", got="an empty prompt", wanted="at least one token", do="Give a text that is not empty.")
     return torch.tensor(ids, dtype=torch.int64, device=model.device)
 
 
-def _opened(model: Model, dictionaries: Dictionary | DictionarySet | str | Path) -> tuple[Dictionary | DictionarySet, tuple[str, ...]]:
+def opened(model: Model, dictionaries: Dictionary | DictionarySet | str | Path) -> tuple[Dictionary | DictionarySet, tuple[str, ...]]:
     """The dictionaries and their ids; of an artifact that it was made with this model."""
     if isinstance(dictionaries, str | Path):
         manifest = read_manifest(Path(dictionaries))

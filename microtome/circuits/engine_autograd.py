@@ -1,6 +1,6 @@
 """The engine that is true for every family: batched autograd through the held forward of the model's own modules."""
 
-from typing import final
+from typing import cast, final
 
 import torch
 
@@ -38,9 +38,9 @@ class AutogradEngine:
             outputs.append(value)
             seeds.append(seed)
         leaves = list(self._run.leaves)
-        found: tuple[Tensor | None, ...] = torch.autograd.grad(
-            outputs, [self._run.leaves[leaf] for leaf in leaves], seeds, is_grads_batched=True, retain_graph=True, allow_unused=True
-        )
+        inputs = [self._run.leaves[leaf] for leaf in leaves]
+        made = torch.autograd.grad(outputs, inputs, seeds, is_grads_batched=True, retain_graph=True, allow_unused=True)
+        found = cast("tuple[Tensor | None, ...]", made)
         for site, gradient in zip(leaves, found, strict=True):
             if gradient is None:
                 continue

@@ -18,6 +18,7 @@ from microtome.models.load import load
 from microtome.models.model import Model, ReadNorm
 from microtome.models.reference import ModelRef, parse_ref
 from microtome.models.replay import Recorded, Replay
+from microtome.models.scores import ScoreMaps, score_maps
 from microtome.models.selfcheck import CheckReport, CheckRow, selfcheck
 from microtome.models.sites import KINDS, Site
 from microtome.models.tap import Edit
@@ -36,6 +37,8 @@ __all__ = [
     "Frozen",
     "HeldNorm",
     "value_maps",
+    "ScoreMaps",
+    "score_maps",
     "Replay",
     "Recorded",
     "Tokenizer",

@@ -71,6 +71,14 @@ class Attended(NamedTuple):
     kwargs: Mapping[str, Any]
 
 
+class Live(NamedTuple):
+    """Vectors that reached a layer's attention, `[1 heads pos width]`."""
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+
+
 @dataclass(kw_only=True)
 class _Held:
     """What one forward does at attention and norms; the first records, later ones hold."""
@@ -79,8 +87,8 @@ class _Held:
     gains: Mapping[nn.Module, Gain]
     attended: dict[nn.Module, Attended] = field(default_factory=lambda: {})
     norms: dict[nn.Module, HeldNorm] = field(default_factory=lambda: {})
-    values: dict[nn.Module, Tensor] = field(default_factory=lambda: {})
-    """By attention module, the value vectors that it was last called with, `[1 heads pos width]`."""
+    live: dict[nn.Module, Live] = field(default_factory=lambda: {})
+    """By attention module, what its function was last called with, before the clean queries and keys take its place."""
 
 
 _HELD: ContextVar[_Held | None] = ContextVar("microtome_held", default=None)
@@ -282,7 +290,7 @@ def value_maps(model: Model) -> list[Float[Tensor, "kv_width d_model"]] | None:
     edits: dict[Site, Edit] = {site: _leaf_noting(inputs, layer) for layer, site in enumerate(sites)}
     with torch.enable_grad(), frozen._open(), model.tap(edit=edits):
         model.hf(**model._inputs(tokens[None], None), use_cache=False, logits_to_keep=1)
-        found = _jacobians([frozen._held.values[module] for module in frozen._attention], [inputs[layer] for layer in range(model.n_layers)])
+        found = _jacobians([frozen._held.live[module].value for module in frozen._attention], [inputs[layer] for layer in range(model.n_layers)])
     if found is None or 4 * sum(map.numel() for map in found) <= _KEPT_BYTES:
         _MAPS[model] = found
     return found
@@ -308,7 +316,7 @@ def _attend(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: 
     held = _HELD.get()
     if held is None:
         return _eager(module)(module, query, key, value, mask, **kwargs)
-    held.values[module] = value
+    held.live[module] = Live(query, key, value)
     if held.recording:
         held.attended[module] = Attended(query.detach(), key.detach(), mask, kwargs)
         return _eager(module)(module, query, key, value, mask, **kwargs)

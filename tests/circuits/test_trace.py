@@ -85,8 +85,9 @@ def test_doubling_a_feature_with_everything_held_changes_each_pre_activation_by_
                 reader = given.members[int(nodes.layer[row])]
                 change = (moved[reader.reads][at] - still[reader.reads][at]) @ reader.encoder_direction(int(nodes.feature[row]))
             else:
-                head = model.hf.get_output_embeddings().weight
-                change = (moved[Site("final_norm")][at] - still[Site("final_norm")][at]) @ (head[5] - head[9])
+                head: Any = model.hf.get_output_embeddings()
+                weight = head.weight
+                change = (moved[Site("final_norm")][at] - still[Site("final_norm")][at]) @ (weight[5] - weight[9])
             assert math.isclose(float(change), wanted[i], rel_tol=1e-3, abs_tol=2e-5 * np.abs(columns).max())
         assert np.abs(wanted).max() > 0
 
@@ -121,7 +122,8 @@ def test_features_are_expanded_by_influence() -> None:
     start[-1] = 1
     for _ in range(6):
         known = np.zeros_like(matrix)
-        known[[*expanded, -1]] = matrix[[*expanded, -1]]
+        rows = np.array([*expanded, len(matrix) - 1])
+        known[rows] = matrix[rows]
         influence, flow = np.zeros(len(start)), start
         while flow.any():
             flow = flow @ known
@@ -176,7 +178,8 @@ def test_the_loss_is_right_to_first_order() -> None:
     final, push = Site("final_norm"), 1e-3 * torch.randn(model.d_model, generator=torch.Generator().manual_seed(0))
     given = transcoders(model)
     clean = Frozen(model, torch.tensor(TOKENS), read=[final], logits_at=[2])
-    head = model.hf.get_output_embeddings().weight
+    unembedding: Any = model.hf.get_output_embeddings()
+    head = unembedding.weight
     cap = model.hf.config.final_logit_softcapping
     losses = [
         torch.nn.functional.cross_entropy(
@@ -276,7 +279,8 @@ def test_bad_input_is_named(case: str) -> None:
 
 def test_a_model_that_overflows_is_named_with_its_place() -> None:
     model = tiny("llama", seed=3)
-    model.hf.get_input_embeddings().weight.data[44] = float("nan")
+    embedding: Any = model.hf.get_input_embeddings()
+    embedding.weight.data[44] = float("nan")
     with pytest.raises(ActivationsNotFinite, match="not finite") as caught:
         trace(model, transcoders(model), TOKENS)
     assert "position 1" in str(caught.value)
