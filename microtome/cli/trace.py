@@ -64,9 +64,9 @@ class Tracing:
     """Features whose own inputs are traced, at most."""
     edges: Annotated[int | None, Parameter(validator=Number(gte=1))] = None
     """Strongest edges stored of each, the rest as a sum; all unless given. For long prompts."""
-    node_threshold: float = 0.8
+    node_threshold: Annotated[float, Parameter(validator=Number(gt=0, lte=1))] = 0.8
     """Share of influence whose nodes are shown."""
-    edge_threshold: float = 0.98
+    edge_threshold: Annotated[float, Parameter(validator=Number(gt=0, lte=1))] = 0.98
     """Share of influence whose edges are shown."""
     paths: Annotated[int, Parameter(validator=Number(gte=0))] = 5
     """Strongest paths listed."""
@@ -136,12 +136,13 @@ def trace(
 
     with Session(common) as session:
         weights = session.find("dictionary", dict)
+        index = session.find("index", output.index) if output.index is not None else None
         with session.step("load model"):
             loaded = load(model, device=device, selfcheck=False, progress=session.progress)
         graph = _traced(session, loaded, weights, prompt=prompt, aim=aim, tracing=tracing)
         slug = output.name or slug_of(graph)
         graph.save(path := session.workspace.place("graph", slug), replace=True)
-        labels = labels_of(session, graph, output.index)
+        labels = labels_of(session, graph, index)
         shares = {"node_threshold": tracing.node_threshold, "edge_threshold": tracing.edge_threshold}
         shown = view(graph, labels=labels, slug=slug, **shares)
         found = paths_of(graph, labels, count=tracing.paths)
@@ -149,7 +150,7 @@ def trace(
         views = graph_views(shown, found)
         if aim.contrast is not None:
             other = _traced(session, loaded, weights, prompt=aim.contrast, aim=aim, tracing=tracing)
-            labelled = {**labels, **labels_of(session, other, output.index)}
+            labelled = {**labels, **labels_of(session, other, index)}
             compared = contrast(graph, other, labels=labelled, **shares)
             result = {**result, "contrast": compared}
             views += contrast_views(compared)
@@ -158,12 +159,12 @@ def trace(
         session.result(result, *views, f"next: microtome show {slug}" + ("" if labels else _unlabelled(weights)))
 
 
-def labels_of(session: Session, graph: "Graph", index: str | None) -> dict[tuple[int, int], str]:
-    """Labels from the named index, or from the first in the workspace that is of the graph's dictionary; none where there is none."""
+def labels_of(session: Session, graph: "Graph", index: Path | None = None) -> dict[tuple[int, int], str]:
+    """Labels from this index, or from the first in the workspace that is of the graph's dictionary; none where there is none."""
     from microtome.circuits import labels_from
     from microtome.features import FeatureIndex
 
-    path = session.find("index", index) if index is not None else _index_of(session, graph)
+    path = index or _index_of(session, graph)
     return {} if path is None else labels_from(FeatureIndex.open(path, session.workspace), graph)
 
 
