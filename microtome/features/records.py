@@ -447,6 +447,8 @@ class TextTest:
     """Each activation over the feature's maximum over the store; for a feature that never fires there 1 where it fires."""
     percentiles: tuple[float, ...]
     """Share of the feature's firings in the store that are weaker (0 where it does not fire)."""
+    ranks: tuple[int, ...]
+    """Place among the feature's firings in the store: 1 + those that are stronger (0 where it does not fire)."""
     max: float
     peak: int
     above_store: bool

@@ -1,7 +1,7 @@
 """Numbers of one feature from its firings: moments, histogram, breakdowns, token profile. All exact over the store."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -80,14 +80,27 @@ def percentile(activations: Array, *, values: Array) -> Array:
     """
     found = np.zeros(len(activations))
     active = activations > 0
-    if not len(values) or not active.any():
-        return found
-    bits = f"u{values.dtype.itemsize}"  # positive floats are ordered as their bits, which are faster to compare and to sort
-    held, asked = values.view(bits), activations[active].astype(values.dtype).view(bits)
-    few = len(asked) <= _FEW
-    weaker = np.array([np.count_nonzero(held < one) for one in asked]) if few else np.searchsorted(np.sort(held), asked)
-    found[active] = weaker / len(values)
+    if len(values):
+        found[active] = _below(activations[active], values, side="left") / len(values)
     return found
+
+
+def standing(activations: Array, *, values: Array) -> Array:
+    """Place of each activation among a feature's firings: 1 + #{v > a}, 1 above or equal to all; 0 where it is not active. As `percentile`."""
+    found = np.zeros(len(activations), np.int64)
+    active = activations > 0
+    found[active] = 1 + len(values) - _below(activations[active], values, side="right")
+    return found
+
+
+def _below(asked: Array, values: Array, *, side: Literal["left", "right"]) -> Array:
+    """How many of `values` are below each activation, with `side="right"` below or equal; all are positive."""
+    bits = f"u{values.dtype.itemsize}"  # positive floats are ordered as their bits, which are faster to compare and to sort
+    held, wanted = values.view(bits), asked.astype(values.dtype).view(bits)
+    if len(wanted) > _FEW:
+        return np.searchsorted(np.sort(held), wanted, side=side)
+    below = np.less if side == "left" else np.less_equal
+    return np.array([np.count_nonzero(below(held, one)) for one in wanted], dtype=np.int64)
 
 
 def token_profile(firings: Firings, context: Context, *, totals: Totals, limit: int) -> dict[str, Any]:

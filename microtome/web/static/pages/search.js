@@ -1,55 +1,27 @@
-// Find features by a text: the model runs on it here, and the features that respond are ranked.
-import { ModelWait } from "../panels/modelwait.js";
-import { Reproduce } from "../panels/reproduce.js";
-import { Bar } from "../panels/charts.js";
-import { Empty, ErrorPanel } from "../panels/states.js";
-import { Tokens, tokenTip } from "../panels/tokens.js";
-import { PAUSE, useAnswer } from "../lib/api.js";
-import { html, useEffect, useLayoutEffect, useState } from "../lib/dom.js";
-import { count, num, percent, tokenText } from "../lib/format.js";
-import { address, at, place, setQuery } from "../lib/place.js";
-import { RankChoice } from "../panels/rank.js";
+// Find features by texts: by one, by several with and without something, by a token, by two sets to tell apart, by a label.
+import { FindByPrompts } from "../panels/findbyprompts.js";
+import { FindBySets } from "../panels/findbysets.js";
+import { FindByText } from "../panels/findbytext.js";
+import { FindByToken } from "../panels/findbytoken.js";
+import { html, useEffect } from "../lib/dom.js";
+import { at, place, setQuery } from "../lib/place.js";
+
+/** @type {readonly [string, string, string, (props: any) => any][]} */
+const WAYS = [
+  ["", "a text", "features that fire on a text", FindByText],
+  ["prompts", "prompts", "features that fire on all of some prompts and on none of others", FindByPrompts],
+  ["sets", "two sets", "features that tell two small sets of texts apart", FindBySets],
+  ["token", "a token", "features that fire on a token", FindByToken],
+];
 
 /** @param {{ index: string }} props */
 export function SearchPage({ index }) {
-  const { query } = place.value;
-  const asked = query.get("text") ?? "";
-  const rank = query.get("rank") ?? "specific";
-  const [text, setText] = useState(asked);
-  const [painted, setPainted] = useState(-1);
-  useLayoutEffect(() => setText(asked), [asked]);
-  useLayoutEffect(() => setPainted(-1), [asked, rank]);
+  const by = place.value.query.get("by") ?? "";
+  const way = WAYS.find(([key]) => key === by) ?? WAYS[0];
   useEffect(() => void (document.title = `Find by text · ${index}`), [index]);
-  const { value, error, loading, again } = useAnswer(asked ? `/api${at(index)}/search` : null, { text: asked, rank }, PAUSE);
-  const found = /** @type {(Search & { reproduce: any }) | null} */ (asked ? value : null);
-  const run = () => (text === asked ? again() : setQuery({ text }, { push: true }));
-  /** @param {KeyboardEvent} event */
-  const press = (event) => {
-    if (event.key !== "Enter" || event.shiftKey) return;
-    event.preventDefault();
-    run();
-  };
-  const hit = found?.hits.find((one) => one.feature === painted) ?? found?.hits[0];
+  const Way = way[3];
   return html`<header class="title"><h1>Find features by a text</h1><a class="mode" href=${`${at(index)}/features`}>← table of all features</a></header>
-    <section class="panel testbox">
-      <div class="entry">
-        <textarea id="test-text" rows="3" maxlength="2000" aria-label="text" placeholder="Type a text and press Enter: the model runs on it, and the features that fire are ranked." value=${text}
-          onInput=${(/** @type {any} */ event) => setText(event.currentTarget.value)} onKeyDown=${press}></textarea>
-        <button class="main" disabled=${!text} onClick=${run}>Run</button>
-      </div>
-      ${loading && asked && html`<${ModelWait} index=${index} />`}
-      ${found && hit && html`<p class="strip-line"><${Tokens} pieces=${found.pieces} activations=${hit.activations} max=${hit.max} peak=${hit.peak} breaks=${true} tip=${(/** @type {number} */ i) => (hit.activations[i] > 0 ? tokenTip(found.pieces[i], hit.activations[i], (hit.activations[i] * hit.share_of_max) / hit.max) : undefined)} /></p>
-        <p class="note">Painted: feature ${hit.feature}, ${hit.label}. Point at a line below to paint another.</p>`}
-    </section>
-    ${error && html`<${ErrorPanel} error=${error} again=${again} />`}
-    ${found && html`<div class="bar-head"><h2>${count(found.n_active)} features fire</h2><${RankChoice} rank=${rank} /></div>`}
-    ${found && found.hits.length === 0 && html`<${Empty} title="Nothing fires"><p>No feature responds to this text.</p></${Empty}>`}
-    ${found && found.hits.length > 0 && html`<ol class="hits">${found.hits.map((one) => html`<li class=${one === hit ? "on" : ""} onPointerEnter=${() => setPainted(one.feature)} onFocusIn=${() => setPainted(one.feature)}>
-      <a href=${address(`${at(index)}/f/${one.feature}`, { test: asked })}><span class="number">${one.feature}</span> <span class="label">${one.label}</span></a>
-      <span class="piece">${tokenText(found.pieces[one.peak])}</span>
-      <span class="meter-value"><${Bar} part=${one.share_of_max} /> ${percent(one.share_of_max)} of max</span>
-      <span class="value" data-tip="largest activation in the text">${num(one.max)}</span>
-      <span class="quiet value" data-tip="density over the corpus">${percent(one.density)}</span>
-      ${one.share_of_max > 1 && html`<span class="badge weak" data-tip="stronger than anything in the corpus">above 100 %</span>`}</li>`)}</ol>
-      <${Reproduce} recipe=${found.reproduce} json=${address(`/api${at(index)}/search`, { text: asked, rank })} />`}`;
+    <p class="ways"><span class="choice" role="group" aria-label="find by">${WAYS.map(([key, name, tip]) => html`<button aria-pressed=${key === way[0]} data-tip=${tip} onClick=${() => setQuery({ by: key }, { push: true })}>${name}</button>`)}</span>
+      <span class="quiet">${way[2]}</span></p>
+    <${Way} index=${index} />`;
 }
