@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fastapi import Request
+
 
 def recipe(workspace: Path, index: str, call: str, *, shell: str, runs_model: bool = False) -> dict[str, str]:
     """`call` is what to do with `index` in Python; `shell` is a whole command line; `runs_model` loads the model before."""
@@ -45,3 +47,11 @@ def curl_line(base: str, path: str, *, body: Mapping[str, Any] | None = None, ne
     if body is not None:
         words += ["-H", "X-Microtome: 1", "-H", "Content-Type: application/json", "-d", json.dumps(body, ensure_ascii=False)]
     return shlex.join(words) + (' -H "Authorization: Bearer $MICROTOME_TOKEN"' if needs_token else "")
+
+
+def curl_of(request: Request, *, body: Mapping[str, Any] | None = None) -> str:
+    """The request as a command line: as it was asked, without a token in its query; with a `body`, as a POST to the same path."""
+    path = request.scope.get("raw_path", request.scope["path"].encode()).decode("latin-1")
+    parts = [part for part in request.url.query.split("&") if part and not part.startswith("token=")]
+    query = f"?{'&'.join(parts)}" if parts and body is None else ""
+    return curl_line(str(request.base_url), path + query, body=body, needs_token=request.app.state.needs_token)

@@ -80,6 +80,7 @@ document.addEventListener("click", (event) => {
     go(link.hash);
     return;
   }
+  if (link.hash && link.pathname === location.pathname && link.search === location.search) return; // a place on this page
   if (link.pathname.startsWith("/api") || link.pathname.startsWith("/static")) return;
   event.preventDefault();
   go(link.pathname + link.search);
