@@ -2,7 +2,7 @@
 
 from typing import Protocol, runtime_checkable
 
-from microtome.dictionaries.kernels.pairs import Chosen, Pairs
+from microtome.dictionaries.kernels.pairs import BatchChosen, Chosen, Pairs
 from microtome.dictionaries.kernels.proposer import Proposer
 from microtome.dictionaries.kernels.update import AdamStep, Moments
 from microtome.shapes import Float, Tensor
@@ -34,6 +34,7 @@ class Backend(Protocol):
         sure: bool = True,
     ) -> Chosen: ...
 
+    def largest(self, found: Chosen, wanted: int) -> BatchChosen: ...
     def decode(self, pairs: Pairs, values: Float[Tensor, "nnz"], table: Float[Tensor, "d_dict d"]) -> Float[Tensor, "n d"]: ...
     def row_dots(self, pairs: Pairs, rows: Float[Tensor, "n d"], table: Float[Tensor, "d_dict d"]) -> Float[Tensor, "nnz"]: ...
     def feature_sums(self, pairs: Pairs, weight: Float[Tensor, "nnz"], rows: Float[Tensor, "n d"]) -> Float[Tensor, "d_dict d"]: ...

@@ -35,11 +35,14 @@ _ARGUMENTS: dict[str, tuple[type, ...]] = {
     "decode": (_P, _P, _P, _P, _I, _I, _P, _I, _I),
     "row_dots": (_P, _P, _P, _P, _I, _I, _P, _I, _I),
     "by_feature": (_P, _P, _I, _I, _P, _P, _P),
+    "largest": (_P, _P, _P, _I, _F, _I, _P, _P, _P),
     "feature_sums": (_P, _P, _P, _P, _P, _I, _P, _I, _I),
     "adam": (_P, _P, _P, _P, _P, _I, _I, _I),
 }
 _FAILURES = {"top_k": MemoryError, "above": MemoryError, "decode": IndexError, "row_dots": IndexError, "by_feature": IndexError}
-"""What a negative result means (no memory, or a pair whose feature is not there); the other functions return nothing."""
+"""What a negative result means: no memory, or a pair whose feature is not there."""
+_COUNTS = {*_FAILURES, "largest"}
+"""Functions that return a number; the others return nothing."""
 
 
 def available() -> bool:
@@ -103,7 +106,7 @@ def _load() -> ctypes.CDLL | str:
     for name, arguments in _ARGUMENTS.items():
         function = getattr(library, f"microtome_{name}")
         function.argtypes = arguments
-        function.restype = _I if name in _FAILURES else None
+        function.restype = _I if name in _COUNTS else None
     return library
 
 

@@ -2,11 +2,12 @@
 
 import ctypes
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
 from microtome.dictionaries.kernels import native, torch_ops
-from microtome.dictionaries.kernels.pairs import Chosen, Pairs
+from microtome.dictionaries.kernels.pairs import BatchChosen, Chosen, Pairs
 from microtome.dictionaries.kernels.proposer import Proposer
 from microtome.dictionaries.kernels.update import AdamStep, Moments
 from microtome.shapes import Float, Tensor
@@ -95,6 +96,15 @@ def pairs_above(
         at = int(indptr[first])
         native.call("take", ctypes.byref(some), feature.data_ptr() + 8 * at, pre.data_ptr() + 4 * at)
     return Chosen(Pairs(indptr, feature, len(b)), pre)
+
+
+def largest(found: Chosen, wanted: int) -> BatchChosen:
+    """See `torch_ops.largest`."""
+    (indptr, feature), pre = (found.pairs.indptr.contiguous(), found.pairs.feature.contiguous()), found.pre.contiguous()
+    least = float(np.partition(pre.numpy(), len(pre) - wanted)[len(pre) - wanted])  # eight times faster than torch's
+    new_indptr, new_feature, new_pre = torch.empty_like(indptr), torch.empty_like(feature), torch.empty_like(pre)
+    count = native.call("largest", indptr, feature, pre, found.pairs.rows, least, wanted, new_indptr, new_feature, new_pre)
+    return BatchChosen(Pairs(new_indptr, new_feature[:count], found.pairs.d_dict), new_pre[:count], least)
 
 
 def decode(pairs: Pairs, values: Float[Tensor, "nnz"], table: Float[Tensor, "d_dict d"]) -> Float[Tensor, "n d"]:

@@ -119,3 +119,26 @@ void microtome_feature_sums(const int64_t *offsets, const int64_t *order, const 
     for (int64_t f = first; f < last; f++)
         weighted_sum(out + f * d, row + offsets[f], weights, order + offsets[f], offsets[f + 1] - offsets[f], rows, d);
 }
+
+/* The `wanted` largest pairs, in their order, where `least` is the value of the last of them; of those equal to it, the later ones. `indptr` has
+   `rows` + 1 entries, as `new_indptr` will; more than `wanted` come only where values are no numbers, which are kept: there is room for all. */
+int64_t microtome_largest(const int64_t *indptr, const int64_t *feature, const float *pre, int64_t rows, float least, int64_t wanted, int64_t *new_indptr,
+                          int64_t *new_feature, float *new_pre)
+{
+    int64_t reach = 0, at = 0;
+    for (int64_t i = 0; i < indptr[rows]; i++)
+        reach += !(pre[i] < least);
+    int64_t spare = reach - wanted;
+    new_indptr[0] = 0;
+    for (int64_t r = 0; r < rows; r++) {
+        for (int64_t i = indptr[r]; i < indptr[r + 1]; i++) {
+            const int tied = pre[i] == least && spare > 0;
+            spare -= tied;
+            new_feature[at] = feature[i];
+            new_pre[at] = pre[i];
+            at += !(pre[i] < least) && !tied;
+        }
+        new_indptr[r + 1] = at;
+    }
+    return at;
+}

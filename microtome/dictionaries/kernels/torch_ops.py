@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch.optim.adam import adam as fused
 
-from microtome.dictionaries.kernels.pairs import Chosen, Pairs
+from microtome.dictionaries.kernels.pairs import BatchChosen, Chosen, Pairs
 from microtome.dictionaries.kernels.proposer import Proposer
 from microtome.dictionaries.kernels.topk import top_k
 from microtome.dictionaries.kernels.update import AdamStep, Moments
@@ -93,6 +93,17 @@ def kept(chosen: Chosen, mask: Tensor) -> Chosen:
     """The pairs where `mask` (true or false a pair) is true."""
     pairs = chosen.pairs
     return Chosen(Pairs.of_rows(pairs.row[mask], pairs.feature[mask], rows=pairs.rows, d_dict=pairs.d_dict), chosen.pre[mask])
+
+
+def largest(found: Chosen, wanted: int) -> BatchChosen:
+    """The `wanted` largest of more pairs; of those that tie for the last places, the later ones. Values that are no numbers count as the largest."""
+    pairs, pre = found
+    least = pre.kthvalue(len(pre) - wanted + 1).values
+    place = (~(pre < least)).nonzero()[:, 0]
+    if len(place) > wanted:
+        ties = (pre[place] == least).nonzero()[: len(place) - wanted, 0]
+        place = place[torch.ones_like(place, dtype=torch.bool).index_fill_(0, ties, False)]
+    return BatchChosen(Pairs(torch.searchsorted(place, pairs.indptr), pairs.feature[place], pairs.d_dict), pre[place], float(least))
 
 
 def decode(pairs: Pairs, values: Float[Tensor, "nnz"], table: Float[Tensor, "d_dict d"]) -> Float[Tensor, "n d"]:
