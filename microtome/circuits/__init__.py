@@ -8,6 +8,7 @@ every target adds up to the pre-activation that the model measured.
 from microtome.circuits.attribute import TraceConfig, trace
 from microtome.circuits.density import densities_from, without
 from microtome.circuits.graph import BIASES, KINDS, Edges, Graph, Nodes
+from microtome.circuits.heads import Loadings, head_loadings
 from microtome.circuits.influence import Influence, influence
 from microtome.circuits.labels import Labels, labels_from
 from microtome.circuits.looking import Looking, Pair, looking
@@ -31,6 +32,8 @@ __all__ = [
     "Loss",
     "Target",
     "Replacement",
+    "head_loadings",
+    "Loadings",
     "looking",
     "Looking",
     "Pair",

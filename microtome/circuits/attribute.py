@@ -16,7 +16,7 @@ from microtome.circuits.engine_sweep import SweepEngine
 from microtome.circuits.graph import TARGET, Graph, Nodes
 from microtome.circuits.replacement import Missing, Replacement, members_of
 from microtome.circuits.sources import Columns, Sources
-from microtome.circuits.targets import Logits, Named, Rows, Target, feature_rows, joined, positions_of, rows_of
+from microtome.circuits.targets import Named, Rows, Target, feature_rows, joined, positions_of, rows_of, targets_of
 from microtome.config import fingerprint, to_dict
 from microtome.devices import memory_kept
 from microtome.dictionaries import Dictionary, DictionarySet, Transcoder, load_any
@@ -38,8 +38,8 @@ class TraceConfig:
     """Stop expanding when the features that were expanded hold this share of all features' influence; 1 goes on to `max_rows`."""
     edges_per_row: int | None = None
     """Strongest edges stored of each row, the remainder as a sum; None stores all that are not 0."""
-    batch_rows: int = 128
-    """Rows of one backward sweep."""
+    batch_rows: int = 64
+    """Rows of one backward sweep: more make larger products, but rows of nearer positions share less of the work."""
     update_rows: int = 512
     """Rows between two estimates of influence."""
     engine: EngineName = "auto"
@@ -90,7 +90,7 @@ def trace(
     `ModelUnsupported`, `ActivationsNotFinite`, and `GraphUnbalanced` when inputs do not sum to the pre-activations.
     """
     settings = config or TraceConfig()
-    targets = _targets(target)
+    targets = targets_of(target)
     given, names = opened(model, dictionaries)
     members = members_of(model, given, missing=settings.missing)
     tokens = tokens_of(model, prompt)
@@ -227,17 +227,6 @@ def _nodes(columns: Columns, names: Sequence[Named], *, n_layers: int) -> Nodes:
         feature=np.concatenate([columns.feature, np.array([name.token for name in names], dtype=np.int32)]),
         activation=np.concatenate([columns.activation, np.array([name.probability for name in names], dtype=np.float32)]),
     )
-
-
-def _targets(target: Target | str | Sequence[Target] | None) -> list[Target]:
-    if target is None:
-        return [Logits()]
-    if isinstance(target, str):
-        return [Logits(tokens=(target,))]
-    targets = list(target) if isinstance(target, Sequence) else [target]
-    if not targets:
-        raise ConfigError("there is no target.", got="an empty list", wanted="one or more targets", do="Leave it out for the likeliest next tokens.")
-    return targets
 
 
 def tokens_of(model: Model, prompt: str | Sequence[int]) -> Int[Tensor, "pos"]:

@@ -1,6 +1,7 @@
 """Rows of effects, kept sparse as they come, and the influence that decides which features are expanded next."""
 
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,16 @@ from microtome.shapes import Float, Tensor
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+
+
+class _Stretch(NamedTuple):
+    """Rows of one batch that are read at one place, and their entries."""
+
+    first: int
+    last: int
+    counts: Ints
+    source: npt.NDArray[np.int32]
+    weight: npt.NDArray[np.float32]
 
 
 class Collected:
@@ -70,17 +81,26 @@ class Collected:
         over rows from the last place to the first adds up every path.
         """
         influence = np.zeros(self.n_columns)
-        ends = np.cumsum([0, *map(len, self._counts)])
-        totals = np.maximum(self.totals(), 1e-30)
-        row_of_entry = [
-            np.repeat(np.arange(first, last), counts) for (first, last), counts in zip(pairwise(ends.tolist()), self._counts, strict=True)
-        ]
-        rows, source, size = np.concatenate(row_of_entry), np.concatenate(self._source), np.abs(np.concatenate(self._weight))
-        order = np.argsort(-place[rows], kind="stable")
-        rows, source, size = rows[order], source[order], size[order]
-        bounds = np.flatnonzero(np.diff(place[rows], prepend=np.iinfo(np.int64).max, append=np.iinfo(np.int64).min))
-        for first, last in pairwise(bounds.tolist()):
-            here = rows[first:last]
-            fed = start[here] + np.where(node[here] < 0, 0.0, influence[node[here]])
-            influence += np.bincount(source[first:last], weights=fed * size[first:last] / totals[here], minlength=self.n_columns)
+        scale = 1 / np.maximum(self.totals(), 1e-30)
+        for stretches in self._by_place(place):
+            rows = np.concatenate([np.arange(part.first, part.last) for part in stretches])
+            fed = (start[rows] + np.where(node[rows] < 0, 0.0, influence[node[rows]])) * scale[rows]
+            counts = np.concatenate([part.counts for part in stretches])
+            source, weight = (np.concatenate([getattr(part, name) for part in stretches]) for name in ("source", "weight"))
+            influence += np.bincount(source, weights=np.repeat(fed, counts) * np.abs(weight), minlength=self.n_columns)
         return influence
+
+    def _by_place(self, place: Ints) -> list[list[_Stretch]]:
+        """Rows with their entries by where they are read, the last place first; rows of a batch come sorted so."""
+        found: dict[int, list[_Stretch]] = {}
+        first_row = 0
+        for counts, source, weight in zip(self._counts, self._source, self._weight, strict=True):
+            here = place[first_row : first_row + len(counts)]
+            ends = np.concatenate([[0], np.cumsum(counts)])
+            bounds = np.flatnonzero(np.diff(here, prepend=-1, append=-1)).tolist()
+            for low, high in pairwise(bounds):
+                entries = slice(int(ends[low]), int(ends[high]))
+                part = _Stretch(first_row + low, first_row + high, counts[low:high], source[entries], weight[entries])
+                found.setdefault(int(here[low]), []).append(part)
+            first_row += len(counts)
+        return [found[each] for each in sorted(found, reverse=True)]

@@ -69,8 +69,11 @@ class SweepEngine:
             layers.append(made)
         return cls(replacement, sources, layers)
 
-    def add_effects(self, rows: Rows, block: Float[Tensor, "n columns"]) -> None:
-        """Add to each row's columns the direct effect of every source on it. Rows must be sorted by place, the last first."""
+    def add_effects(self, rows: Rows, block: Float[Tensor, "n columns"], *, heads: dict[int, Tensor] | None = None) -> None:
+        """Add to each row's columns the direct effect of every source on it. Rows must be sorted by place, the last first.
+
+        `heads` gets, by layer, what arrived at each head's output, `[rows that read later, pos, kv head, query head of it, width]`.
+        """
         n_tokens, n = int(rows.position.max()) + 1, len(rows)
         gradient = torch.zeros(n, n_tokens, rows.vector.shape[1], dtype=block.dtype, device=block.device)
         gradient[torch.arange(n, device=block.device), rows.position] = rows.vector.to(block.dtype)
@@ -84,20 +87,40 @@ class SweepEngine:
                 gradient[:after] += skipped
             if mid:
                 self.sources.score_attention(layer, gradient[:mid], block[:mid])
-                self._attend(layer, gradient[:mid])
+                self._attend(layer, gradient[:mid], heads=heads)
             if skipped is not None and self._parallel:
                 gradient[:after] += skipped
         self.sources.score_start(gradient, block)
 
-    def _attend(self, layer: int, gradient: Float[Tensor, "n pos d_model"]) -> None:
+    def spread(
+        self, layer: int, stream: Float[Tensor, "n pos d_model"]
+    ) -> tuple[Float[Tensor, "n pos kv query width"], Float[Tensor, "n pos d_model"]]:
+        """The way forward: what heads make of a change of the stream before a layer, and what they add to the stream together."""
+        part, pattern = self._layers[layer], self._pattern(layer)
+        values = (stream @ part.value.T).unflatten(-1, (pattern.shape[0], -1))
+        mixed = torch.einsum("ktqs,ntkh->nskqh", pattern, values)
+        return mixed, mixed.flatten(2) @ part.out.T
+
+    def skipped(self, layer: int, stream: Float[Tensor, "n pos d_model"]) -> Float[Tensor, "n pos d_model"] | None:
+        """The way forward through a transcoder's skip, from a change of the stream that it reads; None where there is none."""
+        if layer not in self._skips:
+            return None
+        reading = self._replacement.reading(self._replacement.members[layer].reads)
+        assert reading is not None
+        read = stream if reading.norm is None else reading.norm.forward(stream) - reading.norm.bias
+        return read @ self._skips[layer].T
+
+    def _attend(self, layer: int, gradient: Float[Tensor, "n pos d_model"], *, heads: dict[int, Tensor] | None) -> None:
         """Add what comes back through a layer's attention, in place."""
         part, (n, n_tokens, width) = self._layers[layer], gradient.shape
         pattern = self._pattern(layer)[:, :n_tokens, :, :n_tokens]  # kv head, read at, query head of it, written at
         n_kv, _, n_query, _ = pattern.shape
         if n_tokens != self._replacement.n_tokens:
             pattern = pattern.contiguous()
-        heads = gradient.view(n * n_tokens, width) @ part.out
-        by_head = heads.view(n, n_tokens, n_kv, n_query, -1).permute(2, 3, 1, 0, 4).reshape(n_kv, n_query * n_tokens, -1)
+        arrived = (gradient.view(n * n_tokens, width) @ part.out).view(n, n_tokens, n_kv, n_query, -1)
+        if heads is not None:
+            heads[layer] = arrived
+        by_head = arrived.permute(2, 3, 1, 0, 4).reshape(n_kv, n_query * n_tokens, -1)
         back = torch.bmm(pattern.view(n_kv, n_tokens, n_query * n_tokens), by_head)
         read = back.view(n_kv, n_tokens, n, -1).permute(2, 1, 0, 3).reshape(n * n_tokens, -1)
         gradient.view(n * n_tokens, width).addmm_(read, part.value)

@@ -116,6 +116,18 @@ class Readings(NamedTuple):
     biases: Float[Tensor, "n"]
 
 
+def targets_of(target: Target | str | Sequence[Target] | None) -> list[Target]:
+    """None means the likeliest next tokens, a text one next token."""
+    if target is None:
+        return [Logits()]
+    if isinstance(target, str):
+        return [Logits(tokens=(target,))]
+    targets = list(target) if isinstance(target, Sequence) else [target]
+    if not targets:
+        raise ConfigError("there is no target.", got="an empty list", wanted="one or more targets", do="Leave it out for the likeliest next tokens.")
+    return targets
+
+
 def positions_of(targets: Sequence[Target], n_tokens: int) -> list[int]:
     """The position of each target, counted from the start; `TargetInvalid` beyond the prompt."""
     found: list[int] = []

@@ -180,7 +180,7 @@ class Frozen:
         `bump` is added to what is written at (or, for `resid_pre`, read from the stream at) a site; at `leaves` zeros are added that gradients can
         be taken by; at `zeroed` sites of kind `resid_pre` the stream begins anew at 0.
         """
-        made = {site: torch.zeros(1, self.n_tokens, self.model.d_model, dtype=self.model.dtype, device=self.model.device) for site in leaves}
+        made = {site: torch.zeros(1, self.n_tokens, self.model.width(site), dtype=self.model.dtype, device=self.model.device) for site in leaves}
         for leaf in made.values():
             leaf.requires_grad_()
         edits = self._edits(made, bump or {}, frozenset(zeroed))

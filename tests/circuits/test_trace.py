@@ -128,7 +128,7 @@ def test_features_are_expanded_by_influence() -> None:
         while flow.any():
             flow = flow @ known
             influence += flow
-        influence[[*expanded, *np.flatnonzero(whole.nodes.kind != 3)]] = -1
+        influence[np.array([*expanded, *np.flatnonzero(whole.nodes.kind != 3)])] = -1
         expanded.append(int(influence.argmax()))
     assert sorted(expanded) == one.rows[:-1].tolist()
 
