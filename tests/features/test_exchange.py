@@ -181,9 +181,8 @@ def test_windows_are_widened_to_whole_characters(index: FeatureIndex) -> None:
     """Every example is a stretch of its document's exact bytes."""
     store = index.store
     bundle = bundle_of(store, Wanted())
-    texts = [
-        b"".join(store.vocabulary.bytes(t) for t in store.corpus.tokens[store.corpus.span(d).start : store.corpus.span(d).end]) for d in range(60)
-    ]
+    spans = [store.corpus.span(doc) for doc in range(store.corpus.n_docs)]
+    texts = [b"".join(map(store.vocabulary.bytes, store.corpus.tokens[span.start : span.end].tolist())) for span in spans]
     for one in bundle.records(bundle.sources[0], None):
         for example in one.examples:
             raw = b"".join(example.tokens)

@@ -1,9 +1,8 @@
-"""A copy on a plain web host, in a folder below its root: the pages answer from files what the server answers, and nothing of this machine is in it."""
+"""A copy on a plain web host, in a folder below its root: the pages answer from files, and nothing of this machine is in it."""
 
 import gzip
 import json
 import re
-import shutil
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -28,7 +27,7 @@ needs_chromium = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reas
 class Quiet(SimpleHTTPRequestHandler):
     """What `python -m http.server` serves with, silent."""
 
-    def log_message(self, *_: Any) -> None:
+    def log_message(self, format: str, *args: Any) -> None:
         return
 
 
@@ -158,7 +157,13 @@ def test_a_walk_through_the_copy(page: Page, hosted: str, index: FeatureIndex) -
     expect(page.locator("h1")).to_have_text("Workspace")
 
 
-FILTERS = ("density > 12%", 'label ~ "the" or f1 >= 0.5', "not (documents = 0) and entropy < 2", "token != 'x' and (count > 3 or max > 1)", "lift>=2 AND site = L1.resid_post")
+FILTERS = (
+    "density > 12%",
+    'label ~ "the" or f1 >= 0.5',
+    "not (documents = 0) and entropy < 2",
+    "token != 'x' and (count > 3 or max > 1)",
+    "lift>=2 AND site = L1.resid_post",
+)
 
 
 @pytest.mark.browser
