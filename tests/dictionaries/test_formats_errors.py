@@ -266,10 +266,12 @@ def test_a_scale_that_would_have_no_effect_is_refused(case: str) -> None:
             load(FIXTURES / case, input_scale=0.5)
 
 
-def test_a_scale_for_an_artifact_of_ours_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("given", [{"input_scale": 0.5}, {"reads": "L0.mlp_in"}, {"writes": "L0.mlp_out"}, {"gain": lambda site: torch.ones(4)}])
+def test_what_an_artifact_of_ours_says_itself_is_refused(given: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / MANIFEST).write_text("{}")
-    with pytest.raises(ConfigError, match="input_scale has no meaning"):
-        load_any(tmp_path, input_scale=0.5)
+    for load in (load_any, load_dictionary):
+        with pytest.raises(ConfigError, match=f"{next(iter(given))} has no meaning"):
+            load(tmp_path, **given)
 
 
 def test_weights_in_whole_numbers_are_refused(tmp_path: Path) -> None:
