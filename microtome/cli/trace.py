@@ -137,6 +137,7 @@ def trace(
     with Session(common) as session:
         weights = session.find("dictionary", dict)
         index = session.find("index", output.index) if output.index is not None else None
+        session.workspace.place("graph", output.name or "unnamed")  # a name that cannot be one is refused before the work
         with session.step("load model"):
             loaded = load(model, device=device, selfcheck=False, progress=session.progress)
         graph = _traced(session, loaded, weights, prompt=prompt, aim=aim, tracing=tracing)

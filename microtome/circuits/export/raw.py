@@ -6,6 +6,7 @@ restricted unpickler reads it; those classes become inert stand-ins, and any oth
 
 import pickle
 import struct
+import warnings
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -64,7 +65,8 @@ def _unpickled(file: Path) -> Any:
         strange = [name for name in named if not name.startswith(_KNOWN)]
         if strange:
             raise _refused(file, ", ".join(strange)[:160])
-        with torch.serialization.safe_globals([(Inert, name) for name in named]):
+        with torch.serialization.safe_globals([(Inert, name) for name in named]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a pickle's protocol
             return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise _refused(file, str(error).splitlines()[0][:160]) from error
