@@ -1,4 +1,4 @@
-// Written by web-tools/records.py from microtome/features/records.py; do not edit.
+// Written by web-tools/records.py from the records of microtome/features; do not edit.
 
 interface Histogram {
   readonly edges: readonly (number)[];
@@ -257,9 +257,342 @@ interface TextTest {
   readonly activations: readonly (number)[];
   readonly shares_of_max: readonly (number)[];
   readonly percentiles: readonly (number)[];
+  readonly ranks: readonly (number)[];
   readonly max: number;
   readonly peak: number;
   readonly above_store: boolean;
+}
+
+interface TextTests {
+  readonly feature: number;
+  readonly label: string;
+  readonly store_max: number;
+  readonly store_count: number;
+  readonly above_store: number;
+  readonly tests: readonly (TextTest)[];
+}
+
+interface PromptHit {
+  readonly feature: number;
+  readonly label: string;
+  readonly score: number;
+  readonly worst: number;
+  readonly against: number;
+  readonly positive: readonly (number)[];
+  readonly negative: readonly (number)[];
+  readonly peaks: readonly (string)[];
+  readonly density: number;
+}
+
+interface PromptSearch {
+  readonly positive: readonly (string)[];
+  readonly negative: readonly (string)[];
+  readonly rank: string;
+  readonly misses: number;
+  readonly allow: number;
+  readonly n_active: number;
+  readonly n_common: number;
+  readonly n_left: number;
+  readonly hits: readonly (PromptHit)[];
+}
+
+interface TokenHit {
+  readonly feature: number;
+  readonly label: string;
+  readonly f1: number;
+  readonly rate: number;
+  readonly share: number;
+  readonly count: number;
+  readonly mean: number;
+  readonly share_of_max: number;
+  readonly density: number;
+}
+
+interface TokenSearch {
+  readonly text: string;
+  readonly tokens: readonly (number)[];
+  readonly pieces: readonly (string)[];
+  readonly occurrences: number;
+  readonly n_active: number;
+  readonly hits: readonly (TokenHit)[];
+}
+
+interface Separator {
+  readonly feature: number;
+  readonly label: string;
+  readonly auc: number;
+  readonly low: number;
+  readonly high: number;
+  readonly p: number;
+  readonly positive: number;
+  readonly negative: number;
+  readonly density: number;
+}
+
+interface Separation {
+  readonly n_positive: number;
+  readonly n_negative: number;
+  readonly pool: string;
+  readonly n_tested: number;
+  readonly shuffles: number;
+  readonly null_95: number;
+  readonly n_significant: number;
+  readonly seed: number;
+  readonly hits: readonly (Separator)[];
+}
+
+interface Link {
+  readonly feature: number;
+  readonly site: string;
+  readonly number: number;
+  readonly label: string;
+  readonly twera: number;
+  readonly era: number;
+  readonly weight: number;
+  readonly count: number;
+  readonly density: number;
+}
+
+interface Suppressed {
+  readonly feature: number;
+  readonly site: string;
+  readonly number: number;
+  readonly label: string;
+  readonly released: number;
+  readonly count: number;
+  readonly weight: number;
+  readonly density: number;
+}
+
+interface Links {
+  readonly index: string;
+  readonly name: string;
+  readonly feature: number | null;
+  readonly label: string;
+  readonly way: string;
+  readonly rank: string;
+  readonly scale: string;
+  readonly n_tokens: number;
+  readonly n_reached: number;
+  readonly promotes: readonly (Link)[];
+  readonly suppresses: readonly (Link)[];
+  readonly would_suppress: readonly (Suppressed)[];
+  readonly sample: number;
+}
+
+interface Coactive {
+  readonly feature: number;
+  readonly site: string;
+  readonly number: number;
+  readonly label: string;
+  readonly count: number;
+  readonly pmi: number;
+  readonly jaccard: number;
+  readonly share: number;
+  readonly density: number;
+}
+
+interface Alike {
+  readonly feature: number;
+  readonly site: string;
+  readonly number: number;
+  readonly label: string;
+  readonly encoder: number;
+  readonly decoder: number;
+  readonly together: number;
+  readonly density: number;
+}
+
+interface Alikes {
+  readonly index: string;
+  readonly feature: number;
+  readonly label: string;
+  readonly encoder: readonly (Alike)[];
+  readonly decoder: readonly (Alike)[];
+}
+
+interface Match {
+  readonly feature: number;
+  readonly site: string;
+  readonly number: number;
+  readonly label: string;
+  readonly correlation: number | null;
+  readonly cosine: number | null;
+  readonly count: number;
+  readonly density: number;
+}
+
+interface Matches {
+  readonly index: string;
+  readonly feature: number;
+  readonly label: string;
+  readonly other: string;
+  readonly n_tokens: number;
+  readonly null: number | null;
+  readonly is_mutual: boolean | null;
+  readonly by_correlation: readonly (Match)[];
+  readonly by_cosine: readonly (Match)[];
+}
+
+interface Suspect {
+  readonly kind: string;
+  readonly feature: number;
+  readonly site: string;
+  readonly number: number;
+  readonly label: string;
+  readonly decoder: number;
+  readonly encoder: number;
+  readonly count: number;
+  readonly together: number;
+  readonly expected: number;
+  readonly strength: number;
+}
+
+interface TokenShift {
+  readonly token: number;
+  readonly piece: string;
+  readonly before: number;
+  readonly change: number;
+}
+
+interface Change {
+  readonly factor: number;
+  readonly kl: number;
+  readonly kl_low: number;
+  readonly kl_high: number;
+  readonly control: number;
+  readonly control_low: number;
+  readonly control_high: number;
+  readonly larger: number;
+  readonly loss: number | null;
+  readonly promoted: readonly (TokenShift)[];
+  readonly suppressed: readonly (TokenShift)[];
+}
+
+interface Effects {
+  readonly index: string;
+  readonly feature: number;
+  readonly label: string;
+  readonly model: string;
+  readonly n: number;
+  readonly activation: number;
+  readonly size: number;
+  readonly changes: readonly (Change)[];
+}
+
+interface Category {
+  readonly name: string;
+  readonly value: number;
+  readonly bar: number;
+  readonly holds: boolean;
+}
+
+interface Antipode {
+  readonly feature: number;
+  readonly label: string;
+  readonly score: number;
+  readonly encoder_cosine: number;
+  readonly decoder_cosine: number;
+  readonly cofire: number;
+  readonly density: number;
+}
+
+interface DenseFeature {
+  readonly feature: number;
+  readonly site: string;
+  readonly label: string;
+  readonly density: number;
+  readonly mean: number;
+  readonly antipode: Antipode | null;
+  readonly categories: readonly (Category)[];
+  readonly explained: readonly (string)[];
+}
+
+interface Duplicate {
+  readonly feature: number;
+  readonly other: number;
+  readonly label: string;
+  readonly other_label: string;
+  readonly decoder_cosine: number;
+  readonly encoder_cosine: number;
+  readonly jaccard: number;
+}
+
+interface OddFeature {
+  readonly feature: number;
+  readonly site: string;
+  readonly label: string;
+  readonly count: number;
+  readonly documents: number;
+  readonly token: string;
+  readonly max: number;
+}
+
+interface Odd {
+  readonly index: string;
+  readonly n_features: number;
+  readonly kept: number;
+  readonly tokens_read: number;
+  readonly pc1: string;
+  readonly counts: Record<string, number>;
+  readonly dense: readonly (DenseFeature)[];
+  readonly duplicates: readonly (Duplicate)[];
+  readonly dead: readonly (number)[];
+  readonly rare: readonly (OddFeature)[];
+  readonly one_token: readonly (OddFeature)[];
+}
+
+interface Gram {
+  readonly tokens: readonly (number)[];
+  readonly pieces: readonly (string)[];
+  readonly centre: number;
+  readonly count: number;
+  readonly share: number;
+  readonly occurrences: number;
+  readonly rate: number;
+}
+
+interface Stretch {
+  readonly low: number;
+  readonly high: number;
+  readonly count: number;
+  readonly tokens: number;
+  readonly density: number;
+  readonly lift: number;
+}
+
+interface Surroundings {
+  readonly index: string;
+  readonly feature: number;
+  readonly label: string;
+  readonly n: number;
+  readonly before: readonly (Gram)[];
+  readonly after: readonly (Gram)[];
+  readonly positions: readonly (Stretch)[];
+}
+
+interface MeanLoss {
+  readonly mean: number;
+  readonly low: number;
+  readonly high: number;
+  readonly n: number;
+}
+
+interface SliceLoss {
+  readonly low: number;
+  readonly high: number;
+  readonly here: MeanLoss | null;
+  readonly after: MeanLoss | null;
+}
+
+interface FeatureLoss {
+  readonly index: string;
+  readonly feature: number;
+  readonly here: MeanLoss | null;
+  readonly after: MeanLoss | null;
+  readonly store_here: number;
+  readonly store_after: number;
+  readonly slices: readonly (SliceLoss)[];
 }
 
 interface Card {

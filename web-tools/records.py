@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from microtome.features import Card, records
+from microtome.features import Card, FeatureLoss, Gram, MeanLoss, SliceLoss, Stretch, Surroundings, effect_records, found, links, records
+from microtome.features.odd import records as odd_records
 from microtome.web.model_desk import ModelState
 
 OUT = Path(__file__).parent / "records.d.ts"
@@ -21,9 +22,11 @@ _PLAIN: Mapping[Any, str] = {str: "string", int: "number", float: "number", bool
 
 def declarations() -> str:
     """One interface a record."""
-    shapes = [shape for shape in vars(records).values() if dataclasses.is_dataclass(shape) and isinstance(shape, type)]
-    blocks = [_interface(shape) for shape in [*shapes, Card, ModelState]]
-    return "// Written by web-tools/records.py from microtome/features/records.py; do not edit.\n\n" + "\n".join(blocks)
+    known = {**vars(records), **vars(found), **vars(links), **vars(effect_records), **vars(odd_records)}
+    shapes = [shape for shape in known.values() if dataclasses.is_dataclass(shape) and isinstance(shape, type)]
+    more = (Gram, Stretch, Surroundings, MeanLoss, SliceLoss, FeatureLoss)
+    blocks = [_interface(shape) for shape in [*shapes, *more, Card, ModelState]]
+    return "// Written by web-tools/records.py from the records of microtome/features; do not edit.\n\n" + "\n".join(blocks)
 
 
 def _interface(shape: type[Any]) -> str:

@@ -9,9 +9,13 @@ from microtome.features.build import build_index
 from microtome.features.catalogue import Catalogue
 from microtome.features.components import Component
 from microtome.features.config import IndexConfig
+from microtome.features.effect_records import Change, Effects, TokenShift
+from microtome.features.effects import EffectsConfig
 from microtome.features.feature_card import Card
+from microtome.features.found import PromptHit, PromptSearch, Separation, Separator, TextTests, TokenHit, TokenSearch
 from microtome.features.index import FeatureIndex
-from microtome.features.links import Coactive, Link, Links, Suppressed
+from microtome.features.links import Alike, Alikes, Coactive, Link, Links, Match, Matches, Suppressed, Suspect
+from microtome.features.losses import FeatureLoss, MeanLoss, SliceLoss, measure_losses
 from microtome.features.members import Place
 from microtome.features.records import (
     Breakdown,
@@ -41,20 +45,37 @@ from microtome.features.records import (
     TurnView,
     Window,
 )
+from microtome.features.surroundings import Gram, Stretch, Surroundings
 
 __all__ = [
     "IndexConfig",
     "build_index",
+    "EffectsConfig",
+    "measure_losses",
     "FeatureIndex",
     "Catalogue",
+    "Alike",
+    "Alikes",
     "Breakdown",
     "Card",
+    "Change",
     "Coactive",
     "Component",
+    "Effects",
+    "FeatureLoss",
+    "Gram",
     "Link",
     "Links",
+    "Match",
+    "Matches",
+    "MeanLoss",
     "Place",
+    "SliceLoss",
+    "Stretch",
     "Suppressed",
+    "Surroundings",
+    "Suspect",
+    "TokenShift",
     "DocumentFeature",
     "DocumentList",
     "DocumentRow",
@@ -66,16 +87,23 @@ __all__ = [
     "Neighbour",
     "Note",
     "Overview",
+    "PromptHit",
+    "PromptSearch",
     "RuleLabel",
     "Search",
     "SearchHit",
+    "Separation",
+    "Separator",
     "Statistics",
     "Stratum",
     "Table",
     "TableRow",
     "TextTest",
+    "TextTests",
     "TokenFeature",
+    "TokenHit",
     "TokenProfile",
+    "TokenSearch",
     "TokenStat",
     "TokenView",
     "TurnView",

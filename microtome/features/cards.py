@@ -70,14 +70,18 @@ def card(store: Store, feature: int) -> Card:
     )
 
 
-def examples(store: Store, feature: int, *, stratum: int | None, split: str | None, role: str | None, limit: int) -> tuple[Window, ...]:
-    """The strongest examples, or a draw from one slice, among the firings of one split and role."""
+def examples(
+    store: Store, feature: int, *, stratum: int | None, split: str | None, role: str | None, corpus_label: str | None, limit: int
+) -> tuple[Window, ...]:
+    """The strongest examples, or a draw from one slice, among the firings of one split, role and corpus label."""
     firings = store.postings.feature(feature)
     chosen = np.ones(len(firings), dtype=bool)
     if split is not None:
         chosen &= store.context.split[firings.positions] == _code(split, SPLITS, "split")
     if role is not None:
         chosen &= store.context.role[firings.positions] == _code(role, store.context.roles, "role")
+    if corpus_label is not None:
+        chosen &= store.context.label[firings.positions] == _code(corpus_label, store.context.labels, "corpus label")
     if stratum is None:
         part = Firings(positions=firings.positions[chosen], values=firings.values[chosen])
         top = strongest(part, store.context, limit=limit)
