@@ -54,7 +54,7 @@ def load_dictionary(
     """The one dictionary at `ref`, or of a set the `member` that reads a site. As `load_any`; a set without `member` raises `SiteNotFound`."""
     place = locate(ref, format_name=format_name)
     if place.is_native:
-        _check_nothing_given(reads=reads, writes=writes, input_scale=input_scale, gain=gain)
+        _check_nothing_given(reads=reads, writes=writes, input_scale=input_scale)
         return load_native(place.folder, member=member)
     hints = Hints(name="", reads=_site(reads), writes=_site(writes), input_scale=input_scale, member=member, gain=gain)
     loaded = _read(place, hints, where=str(ref), format_name=format_name).dictionary
@@ -82,12 +82,12 @@ def load_any(
 
     The format is found by the files, unless `format_name` says it. `reads` and `writes` say where it sits, over what the files say; `input_scale`
     and `gain` supply what some files leave out (see docs/reference/formats.md). Raises `FormatUnknown`, `FormatUnsupported`, `DictionaryInvalid`,
-    `HookUnknown`, `PickleRefused`, `HubUnavailable`, `ConfigError` for an `input_scale` where the files hold every factor and for any of the
-    four beside an artifact, which says all of it, and for an artifact `ArtifactMissing`, `ArtifactForeign` or `ArtifactDamaged`.
+    `HookUnknown`, `PickleRefused`, `HubUnavailable`, `ConfigError` for an `input_scale` where the files hold every factor and for a site or
+    a factor beside an artifact, which says both, and for an artifact `ArtifactMissing`, `ArtifactForeign` or `ArtifactDamaged`.
     """
     place = locate(ref, format_name=format_name)
     if place.is_native:
-        _check_nothing_given(reads=reads, writes=writes, input_scale=input_scale, gain=gain)
+        _check_nothing_given(reads=reads, writes=writes, input_scale=input_scale)
         return load_native_any(place.folder)
     hints = Hints(name="", reads=_site(reads), writes=_site(writes), input_scale=input_scale, gain=gain)
     return _read(place, hints, where=str(ref), format_name=format_name).dictionary
@@ -148,7 +148,7 @@ def _check_nothing_given(**hints: object) -> None:
     """Raise `ConfigError` for what would have no effect: microtome's own artifact says where it sits and by what its rows are multiplied."""
     name = next((name for name, value in hints.items() if value is not None), None)
     if name is not None:
-        what, wanted = f"{name} has no meaning for a {_NATIVE} dictionary.", "no reads, writes, input_scale or gain"
+        what, wanted = f"{name} has no meaning for a {_NATIVE} dictionary.", "no reads, writes or input_scale"
         raise ConfigError(what, got=f"{name} {hints[name]}", wanted=wanted, do="Leave it out: sites and every factor are in the artifact.")
 
 
