@@ -11,13 +11,13 @@ ends behind the last site that is read and never computes a logit, so measuring 
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, ClassVar, final
 
 import numpy as np
 import torch
 
 from microtome.activations import Corpus, check_model_fits, context_batches, shard_ranges
-from microtome.artifacts import Artifact, Draft, existing
+from microtome.artifacts import Artifact, Draft, Opened, existing
 from microtome.features.arrays import Array, open_arrays, write_arrays
 from microtome.features.examples import slice_of
 from microtome.models import Model
@@ -108,10 +108,13 @@ def _losses(model: Model, corpus: Corpus, *, start: int, end: int) -> Array:
 
 
 @final
-class Losses:
+class Losses(Opened):
     """The losses of a corpus, opened."""
 
+    kind: ClassVar[str] = KIND
+
     def __init__(self, artifact: Artifact) -> None:
+        super().__init__(artifact)
         names = sorted(name for name in artifact.manifest.files if name.startswith("losses-"))
         parts = [open_arrays(artifact.file(name))["loss"] for name in names]
         self.here: Array = np.concatenate([np.zeros(0, np.float32), *parts])

@@ -177,7 +177,7 @@ class Store:
             for name in self.workspace.names("losses"):
                 inputs = read_manifest(self.workspace.place("losses", name)).inputs
                 if (inputs["corpus"], inputs["model"]) == (self.inputs["corpus"], self.inputs["model"]):
-                    self._losses = Losses(Artifact.open(self.workspace.place("losses", name), "losses"))
+                    self._losses = Losses.open(self.workspace.place("losses", name))
         return self._losses
 
     @cached_property
