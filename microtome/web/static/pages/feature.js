@@ -1,14 +1,21 @@
 // One feature: what it is called, what it responds to, what it does to the output, and any text to test it on.
+import { AlikePanel } from "../panels/alike.js";
+import { AroundPanel } from "../panels/around.js";
 import { BestTokensPanel } from "../panels/besttokens.js";
 import { BreakdownsPanel } from "../panels/breakdowns.js";
 import { HistogramChart } from "../panels/charts.js";
+import { CoactivePanel } from "../panels/coactive.js";
+import { EffectsPanel } from "../panels/effects.js";
 import { ExamplesPanel } from "../panels/examples.js";
 import { LabelPanel } from "../panels/label.js";
+import { LinksPanel } from "../panels/links.js";
 import { LogitsPanel } from "../panels/logits.js";
-import { NeighboursPanel } from "../panels/neighbours.js";
+import { LossPanel } from "../panels/loss.js";
+import { MatchesPanel } from "../panels/matches.js";
 import { NotesPanel } from "../panels/notes.js";
 import { Reproduce } from "../panels/reproduce.js";
 import { ErrorPanel, Loading } from "../panels/states.js";
+import { SuspectsPanel } from "../panels/suspects.js";
 import { TestBox } from "../panels/testbox.js";
 import { get, useAnswer } from "../lib/api.js";
 import { html, useEffect } from "../lib/dom.js";
@@ -23,7 +30,7 @@ export function FeaturePage({ index, id }) {
   const { value, error, loading, again } = useAnswer(json);
   const card = /** @type {(Card & { reproduce: any }) | null} */ (value);
   const { query } = place.value;
-  const kept = { test: query.get("test"), slice: query.get("slice"), wide: query.get("wide"), in: query.get("in"), breaks: query.get("breaks") };
+  const kept = { test: query.get("test"), whole: query.get("whole"), slice: query.get("slice"), wide: query.get("wide"), in: query.get("in"), breaks: query.get("breaks"), links: query.get("links"), together: query.get("together"), elsewhere: query.get("elsewhere") };
   /** @param {number} to */
   const link = (to) => address(`${at(index)}/f/${to}`, kept);
   /** @param {number} step */
@@ -58,11 +65,18 @@ export function FeaturePage({ index, id }) {
         <section class="panel" id="histogram"><h2>How strongly it fires</h2><${HistogramChart} histogram=${card.histogram} what="firings" /></section>
         <${LogitsPanel} logits=${card.logits} />
         ${card.statistics.count > 0 && html`<${BestTokensPanel} profile=${card.tokens} />`}
-        <${NeighboursPanel} index=${index} neighbours=${card.neighbours} test=${kept.test} />
         ${card.statistics.count > 0 && html`<${BreakdownsPanel} breakdowns=${card.breakdowns} />`}
-        ${card.statistics.count > 0 && html`<section class="panel" id="offsets"><h2>Where in the document</h2><${HistogramChart} histogram=${card.offsets} what="firings" height=${56} /></section>`}
         <${NotesPanel} card=${card} onChange=${again} />
       </aside>
+    </div>
+    <div class="more">
+      <${EffectsPanel} card=${card} />
+      <${LinksPanel} card=${card} />
+      ${card.statistics.count > 0 && html`<${AroundPanel} card=${card} /><${CoactivePanel} card=${card} />`}
+      <${AlikePanel} card=${card} />
+      <${MatchesPanel} card=${card} />
+      <${SuspectsPanel} card=${card} />
+      ${card.statistics.count > 0 && html`<${LossPanel} card=${card} />`}
     </div>
     <${Reproduce} recipe=${card.reproduce} json=${json} />
   </article>`;

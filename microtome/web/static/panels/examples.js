@@ -7,6 +7,7 @@ import { count, num } from "../lib/format.js";
 import { address, at, place, setQuery } from "../lib/place.js";
 
 const NEAR = 14;
+const WHAT = /** @type {Record<string, string>} */ ({ split: " documents", role: " turns", corpus_label: "" });
 
 /** @param {{ card: Card }} props */
 export function ExamplesPanel({ card }) {
@@ -40,17 +41,18 @@ export function ExamplesPanel({ card }) {
 
 /** Which part of the corpus the strongest examples are from. @param {{ card: Card, part: string | null }} props */
 function PartChoice({ card, part }) {
-  const kinds = ["split", "role"].filter((kind) => (card.breakdowns[kind]?.length ?? 0) > 1);
+  const kinds = ["split", "role", "corpus_label"].filter((kind) => (card.breakdowns[kind]?.length ?? 0) > 1);
   if (kinds.length === 0) return null;
   return html`<label class="within">in <select aria-label="part of the corpus" value=${part ?? ""} onChange=${(/** @type {any} */ event) => setQuery({ in: event.currentTarget.value, slice: null })}>
     <option value="">all documents</option>
-    ${kinds.map((kind) => card.breakdowns[kind].filter((one) => one.count > 0).map((one) => html`<option value=${`${kind}:${one.name}`}>${one.name} ${kind === "split" ? "documents" : "turns"}</option>`))}
+    ${kinds.map((kind) => card.breakdowns[kind].filter((one) => one.count > 0 && one.name).map((one) => html`<option value=${`${kind}:${one.name}`}>${one.name}${WHAT[kind]}</option>`))}
   </select></label>`;
 }
 
 /** The strongest examples of one part of the corpus, asked for when chosen. @param {{ card: Card, part: string, whole: boolean, breaks: boolean }} props */
 function PartGroup({ card, part, whole, breaks }) {
-  const [kind, name] = part.split(":");
+  const cut = part.indexOf(":");
+  const [kind, name] = [part.slice(0, cut), part.slice(cut + 1)];
   const { value, error } = useAnswer(address(`/api${at(card.index)}/f/${card.feature}/examples`, { [kind]: name }));
   const found = /** @type {{ examples: readonly ExampleWindow[] } | null} */ (value);
   if (error) return html`<${ErrorPanel} error=${error} />`;
