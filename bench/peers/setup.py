@@ -15,6 +15,11 @@ PEERS = {
     "sparsify": ["eai-sparsify==1.3.3"],
     # what these two need to run at all: their own lists ask for old releases of transformers, nnsight and others
     "dictionary_learning": ["einops tqdm numpy safetensors huggingface_hub pyyaml", "--no-deps dictionary-learning==0.1.0 circuit-tracer==0.5.0"],
+    # readers of features: their own lists ask for transformer-lens, vllm, faiss and others, which reading a file does not need
+    "exchange": [
+        "numpy safetensors pydantic jaxtyping requests python-dotenv tqdm orjson asyncer simple-parsing blobfile transformers",
+        "--no-deps neuronpedia==1.2.1 sae-dashboard==0.8.0 eai-delphi==0.1.3 circuit-tracer==0.5.0",
+    ],
 }
 """What pip installs after torch, one call an entry."""
 
