@@ -16,7 +16,7 @@ from microtome.circuits.engine_sweep import SweepEngine
 from microtome.circuits.graph import TARGET, Graph, Nodes
 from microtome.circuits.replacement import Missing, Replacement, members_of
 from microtome.circuits.sources import Columns, Sources
-from microtome.circuits.targets import Named, Rows, Target, feature_rows, joined, positions_of, rows_of, targets_of
+from microtome.circuits.targets import Named, Rows, Target, feature_rows, joined, positions_of, rows_of, sites_of, targets_of
 from microtome.config import fingerprint, to_dict
 from microtome.devices import memory_kept
 from microtome.dictionaries import Dictionary, DictionarySet, Transcoder, load_any
@@ -96,7 +96,7 @@ def trace(
     tokens = tokens_of(model, prompt)
     report = Throttled(progress)
     report("forward", 0, 1, unit="prompt")
-    replacement = Replacement(model, members, tokens, logits_at=positions_of(targets, len(tokens)))
+    replacement = Replacement(model, members, tokens, logits_at=positions_of(targets, len(tokens)), read=sites_of(targets))
     sources = Sources(replacement)
     engine = engine_for(replacement, sources, name=settings.engine)
     report("forward", 1, 1, unit="prompt")

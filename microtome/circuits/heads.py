@@ -17,7 +17,7 @@ from microtome.circuits.engine_sweep import SweepEngine
 from microtome.circuits.graph import EMBEDDING, ERROR, FEATURE, TARGET, Graph
 from microtome.circuits.replacement import Missing, Replacement, members_of
 from microtome.circuits.sources import Sources
-from microtome.circuits.targets import Rows, Target, feature_rows, joined, positions_of, rows_of, targets_of
+from microtome.circuits.targets import Rows, Target, feature_rows, joined, positions_of, rows_of, sites_of, targets_of
 from microtome.dictionaries import Dictionary, DictionarySet
 from microtome.errors import GraphInvalid, ModelUnsupported
 from microtome.models import Model
@@ -68,7 +68,7 @@ def head_loadings(
     targets = targets_of(target)
     tokens = tokens_of(model, list(graph.tokens))
     members = members_of(model, dictionaries, missing=missing)
-    replacement = Replacement(model, members, tokens, logits_at=positions_of(targets, len(tokens)))
+    replacement = Replacement(model, members, tokens, logits_at=positions_of(targets, len(tokens)), read=sites_of(targets))
     sources = Sources(replacement)
     if graph.model_fingerprint != model.fingerprint or len(sources.columns) != len(graph.nodes) - graph.n_targets:
         do = "Give the model and the dictionaries that the graph was traced with."

@@ -77,7 +77,7 @@ def looking(
     given, _ = opened(model, dictionaries)
     config = TraceConfig()
     tokens = tokens_of(model, prompt)
-    replacement = Replacement(model, members_of(model, given, missing=config.missing), tokens, logits_at=())
+    replacement = Replacement(model, members_of(model, given, missing=config.missing), tokens)
     _refuse_absent(replacement, layer=layer, head=head, positions=[*at, *([] if against is None else [against])])
     sources = Sources(replacement)
     traced = Tracing(replacement, sources, engine_for(replacement, sources, name="auto"), settings=config)

@@ -56,17 +56,24 @@ class Features:
 
 @final
 class Replacement:
-    """See the top of this file. `members` are transcoders by the layer that they read.
+    """See the top of this file. `members` are transcoders by the layer that they read; `read` are sites that targets are read at.
 
     Raises what `Frozen` does, and `ActivationsNotFinite` where a dictionary's activations overflow.
     """
 
-    def __init__(self, model: Model, members: Mapping[int, Transcoder], tokens: Int[Tensor, "pos"], *, logits_at: Collection[int]) -> None:
+    def __init__(
+        self,
+        model: Model,
+        members: Mapping[int, Transcoder],
+        tokens: Int[Tensor, "pos"],
+        *,
+        logits_at: Collection[int] = (),
+        read: Collection[Site] = (),
+    ) -> None:
         self.model = model
         self.members = {layer: _on(member, model.device) for layer, member in sorted(members.items())}
         ends = [Site("embed"), Site("resid_pre", 0), Site("final_norm")]
-        inner = [Site(kind, layer) for kind in ("resid_pre", "resid_mid", "resid_post") for layer in range(model.n_layers)]
-        reads = {*ends, *(member.reads for member in members.values()), *(site for site in inner if model.has(site))}
+        reads = {*ends, *read, *(member.reads for member in members.values())}
         skips = {layer: _skip(member) for layer, member in self.members.items() if member.W_skip is not None}
         self.frozen = Frozen(model, tokens, read=reads, logits_at=logits_at, skips=skips)
         codes = {layer: member.encode(self.read(member.reads)) for layer, member in self.members.items()}

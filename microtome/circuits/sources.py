@@ -54,7 +54,6 @@ class Group:
         self.starts = [0, *np.cumsum(counts).tolist()]
         self.each = counts[0] if len(set(counts)) == 1 else None
         """How many there are at every position, if at each the same."""
-        self.bytes = 4 * len(nodes)
         self._make = make
         self._order = order
         self._kept: Tensor | None = None

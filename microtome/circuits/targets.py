@@ -140,6 +140,11 @@ def positions_of(targets: Sequence[Target], n_tokens: int) -> list[int]:
     return found
 
 
+def sites_of(targets: Sequence[Target]) -> set[Site]:
+    """Where directions are read."""
+    return {target.direction.site for target in targets if isinstance(target, Along)}
+
+
 def token_id(model: Model, token: str | int) -> int:
     """The id of one token, given itself or the text that it stands for; else `TargetInvalid`."""
     if isinstance(token, int):
@@ -278,7 +283,7 @@ def _along(replacement: Replacement, target: Along, position: int) -> tuple[Rows
     direction = target.direction
     direction.fits(replacement.model)
     if replacement.reading(direction.site) is None or direction.site not in replacement.frozen.clean:
-        wanted = "resid_pre, resid_mid, resid_post or final_norm"
+        wanted = "resid_pre, attn_in, resid_mid, mlp_in, resid_post or final_norm"
         raise TargetInvalid(f"a graph cannot reach {direction.site}.", got=direction.site, wanted=wanted, do="Use the direction at the stream.")
     device = replacement.model.device
     vector = direction.unit_vector.to(device=device, dtype=replacement.dtype)[None]

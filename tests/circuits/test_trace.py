@@ -209,6 +209,14 @@ def test_logit_targets_are_the_likeliest_tokens_less_the_mean_logit() -> None:
     assert np.allclose(graph.pre[-n:], (logits - logits.mean())[p.indices[:n]], rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.parametrize("engine", ["sweep", "autograd"])
+def test_a_model_in_half_precision_is_traced_within_its_rounding(engine: Any) -> None:
+    model = tiny("llama", dtype=torch.bfloat16)
+    graph = trace(model, transcoders(model), TOKENS, config=TraceConfig(engine=engine))
+    assert 1e-4 < graph.balance() < 0.1
+    assert graph.config["engine"] == engine
+
+
 def test_a_prompt_of_one_token_and_a_set_whose_features_are_all_dead_are_graphs() -> None:
     model = model_of("llama")
     given = transcoders(model)
