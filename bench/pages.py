@@ -1,4 +1,5 @@
-"""How long the pages' JSON takes, warm, through a real server on loopback: feature page, document page, filter of a table of 65,536 features.
+"""How long the pages' JSON takes, warm, through a real server on loopback: feature page, 100 of them in one answer, document page, filter of a
+table of 65,536 features; beside them, without a bar, the panels that a feature page asks for once it is there.
 
 Cards and documents come from a real index of a random dictionary (4,096 features, k 32) on a tiny model over random words. The table is that
 index with its rows repeated to 65,536, figures and labels varied. Both are kept in bench/.work. Each figure is the 95th percentile over many
@@ -45,9 +46,11 @@ FILTERS = (
     'not rule_kind = "dead" and cosine > 0.3',
     'documents > 2 or token ~ "a"',
 )
+PANELS = ("around", "coactive", "alike", "suspects", "links", "effects", "loss")
 SORTS = ("density", "f1", "max", "cosine", "entropy")
 LIMITS_MS = {
     "feature page JSON, p95 warm": 30.0,
+    "100 feature pages in one answer, p95 warm": 1000.0,
     "document page of 4,096 tokens, p95 warm": 50.0,
     "filter and sort of a 65,536-feature table, p95 warm": 100.0,
 }
@@ -58,6 +61,8 @@ def main() -> None:
     draw = random.Random(0)
     alive = [row.feature for row in index.table(filter="documents > 0", limit=D_DICT).rows]
     cards = [f"/{NAME}/f/{feature}" for feature in draw.sample(alive, 300)]
+    batches = [f"/{NAME}/cards?features={','.join(map(str, draw.sample(alive, 100)))}" for _ in range(20)]
+    panels = {name: [f"/{NAME}/f/{feature}/{name}" for feature in draw.sample(alive, 100)] for name in PANELS}
     long = next(row.doc for row in index.documents(limit=1000).rows if row.n_tokens >= LONG)
     offsets = range(0, 200, 4)
     documents = [f"/{NAME}/d/{long}?{urlencode({'offset': offset, 'length': LONG})}" for offset in offsets]
@@ -67,12 +72,17 @@ def main() -> None:
     ]
     with _served() as ask:
         assert ask(cards[0]) == _said(index.card(int(cards[0].split("/")[-1])))
+        several = list(map(int, batches[0].split("=")[1].split(",")))
+        assert ask(batches[0])["cards"] == [_said(index.card(feature)) for feature in several]
         assert ask(documents[0]) == _said(index.document(long, offset=0, length=LONG))
         assert len(ask(documents[0])["pieces"]) == LONG
         assert wide.n_features == D_DICT * COPIES
         assert ask(f"/{WIDE}/features?filter=density+%3E+0.0005") == _said(wide.table(filter="density > 0.0005"))
-        for (name, limit), paths in zip(LIMITS_MS.items(), (cards, documents, tables), strict=True):
+        for (name, limit), paths in zip(LIMITS_MS.items(), (cards, batches, documents, tables), strict=True):
             _report(name, limit, p95=_p95(ask, paths))
+        for name, paths in panels.items():  # no bar: a page asks for them after it is there
+            print(f"panel {name}:", file=sys.stderr, end=" ")
+            _p95(ask, paths)
 
 
 def _report(name: str, limit_ms: float, *, p95: float) -> None:

@@ -8,6 +8,7 @@ from rich.text import Text
 
 from microtome.artifacts import Manifest, read_manifest
 from microtome.cli.cards import plain, titled
+from microtome.cli.measured import Measured, measure
 from microtome.cli.session import Common, Session
 from microtome.cli.words import count
 from microtome.errors import ArtifactMissing
@@ -24,6 +25,7 @@ def index(
     model: str | None = None,
     name: str | None = None,
     device: str = "auto",
+    measured: Measured = Measured(),  # noqa: B008  frozen
     common: Common = Common(),  # noqa: B008  frozen
 ) -> None:
     """Build the feature index: examples, densities, logits, neighbours and a rule label for every feature.
@@ -44,6 +46,11 @@ def index(
         microtome index demo-plt
 
         microtome index demo-plt --corpus wiki --model demo
+
+    With what is measured by running the model: the effect of 200 features on
+    the output, each on its own examples, and the loss of every token:
+
+        microtome index wiki --effects 200 --losses
 
     Parameters
     ----------
@@ -78,8 +85,11 @@ def index(
         with session.step("index", output=out) as step:
             features = build_index(weights, source, corpus=read, model=loaded, out=out, workspace=workspace, progress=session.progress)
             step.count(read.n_tokens, "tokens")
+        figures = measure(session, features, asked=measured, model=loaded, corpus=read)
         overview = features.overview()
-        session.result({"index": {"path": str(out)}, "overview": overview}, overview_table(overview), f"next: microtome serve {workspace.path}")
+        session.result(
+            {"index": {"path": str(out)}, "overview": overview, **figures}, overview_table(overview), f"next: microtome serve {workspace.path}"
+        )
 
 
 def _corpus(session: Session, name: str | None, *, known: str | None) -> Path:

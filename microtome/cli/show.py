@@ -1,6 +1,6 @@
 """`microtome show`: look at a workspace, an artifact or a feature in the terminal."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -9,10 +9,13 @@ from cyclopts.validators import Number
 from rich.text import Text
 
 from microtome.artifacts import FOLDERS, KINDS, MANIFEST, Artifact, Manifest, read_manifest
-from microtome.cli.cards import card_view, plain, search_view, titled
+from microtome.cli.ask import Asked, find_features, run_prompts
+from microtome.cli.bundles import foreign, show_bundle
+from microtome.cli.cards import card_view, plain, titled
 from microtome.cli.dictionary import dictionary_card, dictionary_views
+from microtome.cli.graphs import graph_views, paths_of
 from microtome.cli.index import overview_table
-from microtome.cli.links import links_views
+from microtome.cli.relations import Related, relations
 from microtome.cli.session import Common, Session
 from microtome.cli.sweep import sweep_views
 from microtome.cli.words import size
@@ -24,10 +27,9 @@ def show(
     what: str | None = None,
     feature: int | None = None,
     *,
-    text: str | None = None,
+    asked: Asked = Asked(),  # noqa: B008  frozen
     site: str | None = None,
-    links: bool = False,
-    silenced: bool = False,
+    related: Related = Related(),  # noqa: B008  frozen
     limit: Annotated[int, Parameter(validator=Number(gte=0))] = 12,
     common: Common = Common(),  # noqa: B008  frozen
 ) -> None:
@@ -41,11 +43,28 @@ def show(
 
         microtome show wiki
 
-    The card of feature 1234; the features that a text makes fire (runs the model):
+    The card of feature 1234; what it does on prompts of your own (runs the model):
 
         microtome show wiki 1234
 
+        microtome show wiki 1234 --test "The ship sailed." --test-file prompts.txt
+
+    The features that a text makes fire; those that fire on both texts and not on
+    the third; on a token; with a word in their label; that tell two files apart:
+
         microtome show wiki --text "The ship sailed to Antarctica."
+
+        microtome show wiki --text "A ship." --text "A boat." --without "A car."
+
+        microtome show wiki --token " ship"
+
+        microtome show wiki --label ship
+
+        microtome show wiki --separate ships.txt others.txt
+
+    Dense, duplicate, dead, ultra-rare and one-token features:
+
+        microtome show wiki --odd
 
     In an index of a set: feature 17 of the dictionary that reads L3.mlp_in, with
     the features that it feeds and that feed it (TWERA); --silenced runs the model
@@ -55,12 +74,30 @@ def show(
 
         microtome show demo-plt 17 --site L3.mlp_in --silenced
 
+    What is like it, what may be a part of it, the same feature in another index;
+    what stands around it; what ablating and doubling it does (runs the model):
+
+        microtome show wiki 1234 --alike --coactive --suspects --match wide
+
+        microtome show wiki 1234 --around --loss --effects
+
     The card of a dictionary, in any format that is read: what it is, what it
     was trained on, how good it is beside its controls, and its known limits:
 
         microtome show microtome-workspace/dictionaries/wiki
 
         microtome show downloads/a-saelens-folder
+
+    Features in another tool's files (Neuronpedia, SAEDashboard, delphi,
+    circuit-tracer, OpenAI's NeuronRecord), and one of them:
+
+        microtome show downloads/gemma-2-2b
+
+        microtome show downloads/gemma-2-2b 1234 --site 12-gemmascope-res-16k
+
+    A graph that `microtome trace` made:
+
+        microtome show the-capital-of-france-is-1b2f3c
 
     What an artifact was made from, with every file checked against its hash:
 
@@ -69,77 +106,68 @@ def show(
     Parameters
     ----------
     what
-        Name of an index or a dictionary, or the path of any artifact or of a dictionary's files; the whole workspace unless given.
+        Name of an index or a dictionary, or the path of any artifact, a dictionary's files or files about features; the whole workspace unless given.
     feature
         Number of a feature of the index, or with --site of the dictionary that reads there.
-    text
-        Rank the features of the index by how they respond to this text.
     site
         The site whose dictionary the feature is of, in an index of several.
-    links
-        Also what the feature feeds and what feeds it.
-    silenced
-        Also the features that it keeps from firing, measured with the model on a sample.
     limit
         How many examples or features to show.
     """
     with Session(common) as session:
-        if what is None and feature is None and text is None:
+        asked.check(feature)
+        whole = feature is None and not asked.features
+        if what is None and whole:
             return _workspace(session)
         path = Path(what) if what is not None else None
-        if path is not None and (path / MANIFEST).is_file() and feature is None and text is None:
+        if what is not None and not asked.features and not asked.prompts and (files := foreign(session, what)) is not None:
+            return show_bundle(session, files, feature, site=site, limit=limit)
+        if path is not None and (path / MANIFEST).is_file() and whole:
             return _artifact(session, path)
-        if what is not None and feature is None and text is None and what not in session.workspace.names("index"):
-            if what in session.workspace.names("dictionary"):
-                return _dictionary(session, session.workspace.place("dictionary", what))
+        if what is not None and whole and what not in session.workspace.names("index"):
+            if (kind := next((kind for kind in ("dictionary", "graph") if what in session.workspace.names(kind)), None)) is not None:
+                return _SHOWN[kind](session, session.workspace.place(kind, what))
             if Path(what).exists():
                 return _dictionary(session, Path(what))
         index = session.find("index", what)
-        if feature is not None and text is None:
-            return _feature(session, index, feature, site=site, limit=limit, links=links or silenced, silenced=silenced)
-        return _index(session, index, text=text, limit=limit)
+        if asked.features or asked.prompts:
+            return _asked(session, index, asked, feature=feature, site=site, limit=limit)
+        if feature is not None:
+            return _feature(session, index, feature, site=site, limit=limit, asked=related)
+        return _index(session, index)
 
 
-def _feature(session: Session, path: Path, number: int, *, site: str | None, limit: int, links: bool, silenced: bool) -> None:
+def _asked(session: Session, path: Path, asked: Asked, *, feature: int | None, site: str | None, limit: int) -> None:
     from microtome.features import FeatureIndex
-    from microtome.models import load
+
+    index = FeatureIndex.open(path, session.workspace)
+    if asked.prompts and feature is not None:
+        return run_prompts(session, index, asked, feature=feature if site is None else index.feature(site, feature))
+    return find_features(session, index, asked, limit=limit)
+
+
+def _feature(session: Session, path: Path, number: int, *, site: str | None, limit: int, asked: Related) -> None:
+    from microtome.features import FeatureIndex
 
     index = FeatureIndex.open(path, session.workspace)
     feature = number if site is None else index.feature(site, number)
     card = index.card(feature)
-    if not links:
-        return session.result({"card": card}, card_view(card, examples=limit))
-    model = None
-    if silenced:
-        with session.step("load model"):
-            model = load(index.overview().sources["model"], progress=session.progress)
-    with session.step("links"):
-        found = {"downstream": index.downstream(feature, limit=limit, model=model), "upstream": index.upstream(feature, limit=limit)}
-    views = [view for each in found.values() for view in links_views(each)]
-    return session.result({"card": card, **found}, card_view(card, examples=limit), *views)
+    found, views = relations(session, index, asked=asked, feature=feature, limit=limit)
+    session.result({"card": card, **found}, card_view(card, examples=limit), *views)
 
 
-def _index(session: Session, path: Path, *, text: str | None, limit: int) -> None:
+def _index(session: Session, path: Path) -> None:
     from microtome.features import FeatureIndex
-    from microtome.models import load
 
-    index = FeatureIndex.open(path, session.workspace)
-    if text is not None:
-        with session.step("load model"):
-            model = load(index.overview().sources["model"], progress=session.progress)
-        with session.step("search"):
-            search = index.search(model, text, limit=limit)
-        session.result({"search": search}, search_view(search))
-    else:
-        overview = index.overview()
-        session.result({"overview": overview}, overview_table(overview))
+    overview = FeatureIndex.open(path, session.workspace).overview()
+    session.result({"overview": overview}, overview_table(overview))
 
 
 def _artifact(session: Session, path: Path) -> None:
     manifest = read_manifest(path)
     Artifact.open(path, manifest.kind, formats=(manifest.format,)).verify()
-    if manifest.kind in {"dictionary", "sweep"}:
-        (_dictionary if manifest.kind == "dictionary" else _sweep)(session, path)
+    if manifest.kind in _SHOWN:
+        _SHOWN[manifest.kind](session, path)
         return
     table = titled(f"{manifest.kind} {path.name}, id {manifest.id}: all {len(manifest.files)} files match their hashes")
     table.add_column("part")
@@ -159,11 +187,27 @@ def _dictionary(session: Session, path: Path) -> None:
     session.result({"path": str(path), "dictionary": card, "manifest": manifest}, *dictionary_views(card))
 
 
+def _graph(session: Session, path: Path) -> None:
+    """As `microtome trace` printed it, at the thresholds of default."""
+    from microtome.circuits import Graph, view
+    from microtome.cli.trace import labels_of
+
+    graph = Graph.open(path)
+    labels = labels_of(session, graph)
+    shown = view(graph, labels=labels, slug=path.name)
+    found = paths_of(graph, labels, count=5)
+    session.result({"path": str(path), "graph": shown, "paths": found}, *graph_views(shown, found))
+
+
 def _sweep(session: Session, path: Path) -> None:
     from microtome.training import open_sweep
 
     made = open_sweep(path)
     session.result({"path": str(path), "sweep": made}, *sweep_views(made))
+
+
+_SHOWN: Mapping[str, Callable[[Session, Path], None]] = {"dictionary": _dictionary, "sweep": _sweep, "graph": _graph}
+"""What has a view of its own, by kind."""
 
 
 def _workspace(session: Session) -> None:
