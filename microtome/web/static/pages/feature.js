@@ -71,12 +71,12 @@ export function FeaturePage({ index, id }) {
     </div>
     <div class="more">
       <${EffectsPanel} card=${card} />
+      ${card.statistics.count > 0 && html`<${AroundPanel} card=${card} />`}
       <${LinksPanel} card=${card} />
-      ${card.statistics.count > 0 && html`<${AroundPanel} card=${card} /><${CoactivePanel} card=${card} />`}
+      ${card.statistics.count > 0 && html`<${CoactivePanel} card=${card} /><${LossPanel} card=${card} />`}
       <${AlikePanel} card=${card} />
       <${MatchesPanel} card=${card} />
       <${SuspectsPanel} card=${card} />
-      ${card.statistics.count > 0 && html`<${LossPanel} card=${card} />`}
     </div>
     <${Reproduce} recipe=${card.reproduce} json=${json} />
   </article>`;

@@ -20,8 +20,8 @@ export function MatchesPanel({ card }) {
   const tools = others.length > 0 && html`<label class="field">in <select id="elsewhere" aria-label="where" value=${other} onChange=${(/** @type {any} */ event) => setQuery({ elsewhere: event.currentTarget.value })}>
     <option value="">the other layers of ${plain(card.index)}</option>${others.map((/** @type {string} */ name) => html`<option value=${name}>${name}</option>`)}</select></label>`;
   /** @param {Matches} answer */
-  const show = (answer) => html`<div class="pair wide">${[["by correlation", answer.by_correlation], ["by decoder", answer.by_cosine]].map(([title, list]) => html`<div><h3>${title}</h3>
+  const show = (answer) => (answer.by_correlation.length + answer.by_cosine.length === 0 ? html`<p class="quiet">Nowhere${other ? "" : ": this index has no other dictionary, or it fires in none of them"}.</p>` : html`<div class="pair wide">${[["by correlation", answer.by_correlation], ["by decoder", answer.by_cosine]].map(([title, list]) => html`<div><h3>${title}</h3>
     <${FeatureList} index=${answer.other} features=${list} heads=${HEADS} values=${(/** @type {Match} */ one) => [said(one.correlation), said(one.cosine), count(one.count)]} empty="Nothing." /></div>`)}</div>
-    <p class="note">${answer.null === null ? "The two indexes share no tokens, so there are no correlations." : `Over ${count(answer.n_tokens)} shared tokens. Moved along them, the feature reaches at most ${share(answer.null)}.`}${answer.is_mutual === null ? "" : answer.is_mutual ? " The best match by correlation is mutual." : " The best match by correlation has another best match."}</p>`;
+    <p class="note">${answer.null === null ? "The two indexes share no tokens, so there are no correlations." : `Over ${count(answer.n_tokens)} shared tokens. Moved along them, the feature reaches at most ${share(answer.null)}.`}${answer.is_mutual === null ? "" : answer.is_mutual ? " The best match by correlation is mutual." : " The best match by correlation has another best match."}</p>`);
   return html`<${Asking} id="matches" title="The same feature elsewhere" url=${url} show=${show} tools=${tools} />`;
 }
