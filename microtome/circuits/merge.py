@@ -14,7 +14,7 @@ from typing import TypeAlias
 from microtome.circuits.graph import BIAS, EMBEDDING, FEATURE, KINDS, TARGET, Graph
 from microtome.circuits.influence import Ints, row_of
 from microtome.circuits.labels import Labels
-from microtome.circuits.names import node_name
+from microtome.circuits.names import node_name, target_words
 from microtome.circuits.prune import EDGE_THRESHOLD, NODE_THRESHOLD, Pruned, prune
 from microtome.errors import GraphInvalid
 
@@ -191,7 +191,7 @@ def _shared_node(key: Key, graphs: Sequence[Graph], *, found: Sequence[Pruned], 
     node = at[first]
     assert node is not None
     if kind == TARGET:
-        shown = [graph.target_labels[column] for graph, each in zip(graphs, at, strict=True) if each is not None]
+        shown = [target_words(graph, column) for graph, each in zip(graphs, at, strict=True) if each is not None]
         label = " / ".join(dict.fromkeys(shown))
         column = -1
     elif kind == EMBEDDING:

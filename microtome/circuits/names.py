@@ -1,5 +1,7 @@
 """Names of nodes: `L3.f17@4`, `L3.error@4`, `L3.bias.attention@4`, `E@4`, `logit." Paris"@7`."""
 
+import re
+
 from microtome.circuits.graph import BIAS, BIASES, EMBEDDING, ERROR, FEATURE, Graph
 from microtome.errors import NodeNotFound, nearest
 
@@ -23,14 +25,17 @@ def node_name(graph: Graph, node: int) -> str:
 
 
 def target_name(graph: Graph, target: int) -> str:
-    """The name of the target with that number: `logit." Paris"@7`, or its label where it is no single token. Equal labels get their number."""
-    node = int(graph.nodes.where("target")[target])
-    label, position = graph.target_labels[target], int(graph.nodes.position[node])
-    name = f'logit."{label}"@{position}' if int(graph.nodes.feature[node]) >= 0 else f"{label}@{position}"
-    same = [
-        i for i, other in enumerate(graph.target_labels) if other == label and int(graph.nodes.position[graph.nodes.where("target")[i]]) == position
-    ]
-    return name if len(same) == 1 else f"{name}#{same.index(target)}"
+    """The name of the target with that number, which is its label: `logit." Paris"@7`. Targets of one label get a number behind it."""
+    label = graph.target_labels[target]
+    same = [i for i, other in enumerate(graph.target_labels) if other == label]
+    return label if len(same) == 1 else f"{label}#{same.index(target)}"
+
+
+def target_words(graph: Graph, target: int) -> str:
+    """What a target is, for a person: the token of a logit, else its label."""
+    label = graph.target_labels[target]
+    found = re.fullmatch(r'logit\."(.*)"@\d+', label, flags=re.DOTALL)
+    return found[1] if found else label
 
 
 def find_node(graph: Graph, name: str) -> int:

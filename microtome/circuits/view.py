@@ -12,7 +12,7 @@ from microtome.circuits.graph import BIAS, EMBEDDING, FEATURE, KINDS, TARGET, Gr
 from microtome.circuits.html import view_html
 from microtome.circuits.influence import unexpanded
 from microtome.circuits.labels import Labels
-from microtome.circuits.names import node_name, target_name
+from microtome.circuits.names import node_name, target_words
 from microtome.circuits.prune import EDGE_THRESHOLD, NODE_THRESHOLD, Pruned, prune
 from microtome.circuits.scores import Scores, scores
 from microtome.config import canonical_json, from_dict, to_dict
@@ -163,7 +163,7 @@ def node_views(graph: Graph, shown: Any, *, pruned: Pruned, labels: Labels) -> t
         target = i - first_target
         made.append(
             NodeView(
-                id=target_name(graph, target) if is_target else node_name(graph, i),
+                id=node_name(graph, i),
                 kind=KINDS[kind],
                 layer=int(nodes.layer[i]),
                 position=int(nodes.position[i]),
@@ -192,7 +192,7 @@ def _label(graph: Graph, node: int, labels: Labels) -> str:
     if kind == EMBEDDING:
         return graph.pieces[int(graph.nodes.position[node])]
     if kind == TARGET:
-        return graph.target_labels[node - int(graph.nodes.where("target")[0])]
+        return target_words(graph, node - int(graph.nodes.where("target")[0]))
     return ""
 
 

@@ -144,15 +144,15 @@ def trace(
         slug = output.name or slug_of(graph)
         graph.save(path := session.workspace.place("graph", slug), replace=True)
         labels = labels_of(session, graph, index)
-        shares = {"node_threshold": tracing.node_threshold, "edge_threshold": tracing.edge_threshold}
-        shown = view(graph, labels=labels, slug=slug, **shares)
+        node, edge = tracing.node_threshold, tracing.edge_threshold
+        shown = view(graph, labels=labels, slug=slug, node_threshold=node, edge_threshold=edge)
         found = paths_of(graph, labels, count=tracing.paths)
         result: Mapping[str, Any] = {"path": str(path), "graph": shown, "paths": found}
         views = graph_views(shown, found)
         if aim.contrast is not None:
             other = _traced(session, loaded, weights, prompt=aim.contrast, aim=aim, tracing=tracing)
             labelled = {**labels, **labels_of(session, other, index)}
-            compared = contrast(graph, other, labels=labelled, **shares)
+            compared = contrast(graph, other, labels=labelled, node_threshold=node, edge_threshold=edge)
             result = {**result, "contrast": compared}
             views += contrast_views(compared)
         if output.out is not None:

@@ -57,7 +57,7 @@ def graph_of(
         dropped_abs=missing,
         pre=weight[rows].sum(1).astype(np.float32),
         target_weight=np.array(target_weight, dtype=np.float32),
-        target_labels=labels or tuple(f" word{i}" for i in range(n_targets)),
+        target_labels=labels or tuple(f'logit." word{i}"@{len(pieces) - 1}' for i in range(n_targets)),
     )
 
 

@@ -56,6 +56,7 @@ def test_labels_stand_at_their_features_and_tokens_at_their_embeddings(graph: Gr
     assert shown["E@1"].label == " capital"
     assert shown['logit." word0"@2'].probability == pytest.approx(0.7)
     assert shown['logit." word0"@2'].influence == 0
+    assert shown['logit." word0"@2'].label == " word0"
 
 
 def test_names_are_unique_and_found_again(graph: Graph) -> None:
@@ -66,7 +67,7 @@ def test_names_are_unique_and_found_again(graph: Graph) -> None:
 
 
 def test_targets_of_one_name_are_told_apart(graph: Graph) -> None:
-    same = replace(graph, target_labels=("Paris", "Paris"))
+    same = replace(graph, target_labels=('logit."Paris"@2', 'logit."Paris"@2'))
     assert [node_name(same, int(i)) for i in same.nodes.where("target")] == ['logit."Paris"@2#0', 'logit."Paris"@2#1']
 
 

@@ -2,8 +2,9 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Literal, TypeAlias
 
@@ -69,7 +70,7 @@ def view_from(file: GraphFile) -> GraphView:
     """A file as a view, for pages and for contrasts. Scores are not in the file, so they are None. Raises `GraphInvalid`."""
     metadata, settings = file.metadata, file.metadata.get("pruning_settings") or {}
     top = max((layer_number(node) for node in file.nodes if node.feature_type == LOGIT), default=1) - 1
-    nodes = tuple(_node_view(node, top=top) for node in file.nodes)
+    nodes = _told_apart([_node_view(node, top=top) for node in file.nodes])
     if len({node.id for node in nodes}) != len(nodes):
         names = sorted(node.id for node in nodes)
         double = next(name for name, after in pairwise(names) if name == after)
@@ -93,6 +94,17 @@ def view_from(file: GraphFile) -> GraphView:
         nodes=nodes,
         edges=file.links,
     )
+
+
+def _told_apart(nodes: Sequence[NodeView]) -> tuple[NodeView, ...]:
+    """Logits whose tokens look the same (parts of characters do) get a number behind their names, as our own graphs give them."""
+    times = Counter(node.id for node in nodes if node.kind == "target")
+    seen: Counter[str] = Counter()
+    made: list[NodeView] = []
+    for node in nodes:
+        number, seen[node.id] = seen[node.id], seen[node.id] + 1
+        made.append(replace(node, id=f"{node.id}#{number}") if times[node.id] > 1 and node.kind == "target" else node)
+    return tuple(made)
 
 
 def cantor(layer: int, feature: int) -> int:

@@ -134,7 +134,7 @@ def _graph(value: Mapping[str, Any], file: Path) -> Graph:
         dropped_abs=zeros.copy(),
         pre=sums.astype(np.float32),
         target_weight=probabilities,
-        target_labels=labels,
+        target_labels=tuple(f'logit."{label}"@{positions - 1}' for label in labels),
         config={"source": "circuit-tracer", "file": file.name, "pre": "unknown"},
     )
 
@@ -165,6 +165,7 @@ def _targets(value: Mapping[str, Any], count: int) -> tuple[Any, tuple[str, ...]
 
 
 def _target(value: Any) -> tuple[str, int]:
+    pair: list[Any]
     if isinstance(value, Inert):
         pair = [value.fields.get("token_str"), value.fields.get("vocab_idx")] if value.fields else list(value.given)
     else:

@@ -194,6 +194,13 @@ def collided(target_layer: str, *, links: int) -> GraphFile:
     return parse_graph_file(changed(nodes=nodes, links=given))
 
 
+def test_logits_that_look_the_same_are_told_apart() -> None:
+    logit = PEER["nodes"][3]
+    parts = [{**logit, "node_id": f"27_{i}_2", "feature": i, "clerp": 'Output "�" (p=0.1)'} for i in (3, 4)]
+    shown = view_from(parse_graph_file(changed(nodes=[*PEER["nodes"], *parts])))
+    assert [node.id for node in shown.nodes[3:]] == ['logit." Austin"@2', 'logit."�"@2#0', 'logit."�"@2#1']
+
+
 def test_a_collision_of_old_ids_is_resolved_where_it_can_be() -> None:
     early, both, unsure = collided("2", links=1), collided("5", links=2), collided("5", links=1)
     assert (early.links, early.ambiguous_links) == (((0, 2, 1.0),), 0)

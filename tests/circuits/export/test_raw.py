@@ -1,7 +1,7 @@
 """circuit-tracer's pickled graphs: equal edges, and nothing in them is ever run."""
 
-import os
 import pickle
+import subprocess
 import sys
 import types
 from collections.abc import Generator
@@ -15,6 +15,7 @@ import torch
 from microtome.circuits import Graph
 from microtome.circuits.export import read_raw
 from microtome.circuits.graph import FEATURE
+from microtome.circuits.names import target_words
 from microtome.circuits.scores import scores
 from microtome.circuits.view import view
 from microtome.errors import GraphInvalid, PickleRefused
@@ -64,7 +65,7 @@ def as_peer(graph: Graph, *, shuffled: bool = False) -> dict[str, Any]:
         "activation_values": torch.tensor([0.0] * len(extra) + graph.nodes.activation[features][order].tolist()),
         "selected_features": torch.arange(len(extra), len(extra) + len(features)),
         "adjacency_matrix": torch.tensor(dense(graph)[np.ix_(places, places)], dtype=torch.float32),
-        "logit_targets": [LogitTarget(label, int(graph.nodes.feature[i])) for label, i in zip(graph.target_labels, targets, strict=True)],
+        "logit_targets": [LogitTarget(target_words(graph, i), int(graph.nodes.feature[node])) for i, node in enumerate(targets)],
         "logit_probabilities": torch.tensor(graph.target_weight.tolist()),
         "vocab_size": 1000,
         "cfg": Config(graph.n_layers),
@@ -93,7 +94,7 @@ def test_older_files_hold_the_ids_of_targets_as_a_tensor(peer: None, tmp_path: P
     del value["logit_targets"]
     torch.save({**value, "logit_tokens": torch.tensor([40, 41])}, file)
     _forget()
-    assert read_raw(file).target_labels == ("<40>", "<41>")
+    assert read_raw(file).target_labels == ('logit."<40>"@2', 'logit."<41>"@2')
 
 
 class Hostile:
@@ -103,7 +104,7 @@ class Hostile:
         self.trace = trace
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return os.system, (f"touch {self.trace}",)
+        return subprocess.call, (["touch", str(self.trace)],)
 
 
 @pytest.mark.parametrize("where", ["cfg", "scan", "adjacency_matrix"])
@@ -112,7 +113,7 @@ def test_a_hostile_file_is_refused_by_name_and_not_run(peer: None, tmp_path: Pat
     torch.save({**as_peer(random_graph(1)), where: Hostile(trace)}, file)
     with pytest.raises(PickleRefused, match="run its code") as caught:
         read_raw(file)
-    assert "system" in str(caught.value.got)
+    assert "subprocess.call" in str(caught.value.got)
     assert not trace.exists()
     with file.open("rb") as handle:
         torch.load(handle, weights_only=False)
