@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import nn
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
-from transformers.modeling_utils import AttentionInterface
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, AttentionInterface
 
 from microtome.errors import ActivationsNotFinite, ModelUnsupported
 from microtome.models.discover import is_norm
@@ -312,10 +312,12 @@ def _jacobians(values: list[Tensor], inputs: list[Tensor]) -> list[Tensor] | Non
     return maps
 
 
-def _attend(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **kwargs: Any) -> tuple[Tensor, Tensor]:  # noqa: PLR0917  # transformers calls it so
+def _attend(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **kwargs: Any) -> tuple[Tensor, Tensor | None]:  # noqa: PLR0917  # transformers calls it so
     held = _HELD.get()
-    if held is None:
-        return _eager(module)(module, query, key, value, mask, **kwargs)
+    if held is None:  # another thread's forward
+        from_before = mask is None or mask.dtype == torch.bool  # it began before the setting changed: its mask is not one for eager attention
+        attend = cast("_Attend", ALL_ATTENTION_FUNCTIONS["sdpa"]) if from_before else _eager(module)
+        return attend(module, query, key, value, mask, **kwargs)
     held.live[module] = Live(query, key, value)
     if held.recording:
         held.attended[module] = Attended(query.detach(), key.detach(), mask, kwargs)

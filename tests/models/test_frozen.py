@@ -107,3 +107,25 @@ def test_the_model_is_as_before_also_for_other_threads_and_after_an_error(model:
 
 def eager_pair(model: Model, tokens: torch.Tensor) -> Any:
     return torch.stack([eager(model, row) for row in tokens])
+
+
+def test_a_forward_that_another_thread_s_freezing_interrupts_keeps_its_causal_mask(model: Model, tokens: torch.Tensor) -> None:
+    plain, frozen = model.logits(tokens), Frozen(model, tokens[0])
+    before = model.hf.config._attn_implementation
+    assert before is not None
+    gone_through: list[int] = []
+
+    def change(*_: Any) -> None:
+        with frozen.holding():
+            within = str(model.hf.config._attn_implementation)
+        model.hf.set_attn_implementation(within)  # as if the other thread were still at it
+        gone_through.append(1)
+
+    hook = model.module(Site("resid_pre", 1)).register_forward_pre_hook(change)
+    try:
+        interrupted = model.logits(tokens)
+    finally:
+        hook.remove()
+        model.hf.set_attn_implementation(before)
+    assert gone_through
+    assert torch.allclose(interrupted, plain, atol=1e-5)
