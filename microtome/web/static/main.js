@@ -1,12 +1,14 @@
 // The frame around every page: which page an address means, the bar at the top, the keys that work everywhere.
 import { html, render, signal, useState } from "./lib/dom.js";
 import { focus, useKeys } from "./lib/keys.js";
-import { address, at, go, place, plain } from "./lib/place.js";
+import { address, at, go, home, place, plain } from "./lib/place.js";
 import { startTips } from "./lib/tip.js";
 import { DocumentPage } from "./pages/document.js";
 import { DocumentsPage } from "./pages/documents.js";
 import { FeaturePage } from "./pages/feature.js";
+import { GraphPage } from "./pages/graph.js";
 import { HomePage } from "./pages/home.js";
+import { OddPage } from "./pages/odd.js";
 import { OverviewPage } from "./pages/overview.js";
 import { SearchPage } from "./pages/search.js";
 import { TablePage } from "./pages/table.js";
@@ -19,11 +21,14 @@ const ROUTES = [
   [/^\/s\/([^/]+)$/, OverviewPage],
   [/^\/s\/([^/]+)\/features$/, TablePage],
   [/^\/s\/([^/]+)\/search$/, SearchPage],
+  [/^\/s\/([^/]+)\/odd$/, OddPage],
   [/^\/s\/([^/]+)\/f\/([^/]+)$/, FeaturePage],
   [/^\/s\/([^/]+)\/documents$/, DocumentsPage],
   [/^\/s\/([^/]+)\/d\/([^/]+)$/, DocumentPage],
+  [/^\/g\/([^/]+)$/, GraphPage],
 ];
 
+const ICON = new URL("icon.svg", import.meta.url).pathname;
 const isHelpOpen = signal(false);
 
 function switchTheme() {
@@ -33,8 +38,8 @@ function switchTheme() {
   localStorage.setItem("microtome-theme", root.dataset.theme);
 }
 
-/** @param {{ index: string | null }} props */
-function TopBar({ index }) {
+/** @param {{ index: string | null, graph: string | null }} props */
+function TopBar({ index, graph }) {
   const [text, setText] = useState("");
   const here = place.value.path.split("/")[3] ?? "";
   /** @param {Event} event */
@@ -49,13 +54,15 @@ function TopBar({ index }) {
   /** @param {string} href @param {string} name @param {boolean} on */
   const tab = (href, name, on) => html`<a href=${href} aria-current=${on ? "page" : null}>${name}</a>`;
   return html`<header class="topbar">
-    <a class="brand" href="/"><img src="/static/icon.svg" alt="" width="20" height="20" />microtome</a>
+    <a class="brand" href=${home}><img src=${ICON} alt="" width="20" height="20" />microtome</a>
     ${index && html`<nav aria-label="pages">
       ${tab(at(index), index, here === "")}
       ${tab(`${at(index)}/features`, "Features", here === "features" || here === "f")}
       ${tab(`${at(index)}/documents`, "Documents", here === "documents" || here === "d")}
-      ${tab(`${at(index)}/search`, "Find by text", here === "search")}</nav>
+      ${tab(`${at(index)}/search`, "Find by text", here === "search")}
+      ${tab(`${at(index)}/odd`, "Odd", here === "odd")}</nav>
       <form role="search" onSubmit=${search}><input id="search" type="search" aria-label="search" placeholder="Label or number   /" value=${text} maxlength="500" onInput=${(/** @type {any} */ event) => setText(event.currentTarget.value)} /></form>`}
+    ${graph && html`<nav aria-label="pages">${tab("/", "Workspace", false)}${tab(place.value.path, graph, true)}</nav>`}
     <span class="tools"><button class="plain" onClick=${switchTheme} aria-label="light or dark" data-tip="light or dark (d)">◐</button><button class="plain" onClick=${() => (isHelpOpen.value = true)} aria-label="help" data-tip="keys (?)">?</button></span>
   </header>`;
 }
@@ -63,12 +70,15 @@ function TopBar({ index }) {
 function App() {
   const { path } = place.value;
   let index = null;
+  let graph = null;
   let page = null;
   for (const [pattern, Page] of ROUTES) {
     const match = pattern.exec(path);
     if (!match) continue;
-    index = match[1] === undefined ? null : plain(match[1]);
-    page = html`<${Page} key=${`${pattern}${index}`} index=${index} id=${match[2]} />`;
+    const name = match[1] === undefined ? null : plain(match[1]);
+    index = path.startsWith("/s/") ? name : null;
+    graph = path.startsWith("/g/") ? name : null;
+    page = html`<${Page} key=${`${pattern}${name}`} index=${index} name=${name} id=${match[2]} />`;
     break;
   }
   const lost = { error: "PageNotFound", what: "there is nothing at this address.", got: plain(path), wanted: "a page's address", do: "Begin at the first page." };
@@ -80,8 +90,8 @@ function App() {
     o: () => go(index ? at(index) : "/"),
     t: () => focus("#test-text"),
   });
-  return html`<${TopBar} index=${index} />
-    <main>${page ?? html`<${ErrorPanel} error=${{ parts: lost }} /><p><a href="/">First page</a></p>`}</main>
+  return html`<${TopBar} index=${index} graph=${graph} />
+    <main>${page ?? html`<${ErrorPanel} error=${{ parts: lost }} /><p><a href=${home}>First page</a></p>`}</main>
     ${isHelpOpen.value && html`<${HelpSheet} onClose=${() => (isHelpOpen.value = false)} />`}`;
 }
 
