@@ -18,6 +18,8 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 FLAGS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync"
 HOSTILE = len(records()) - 2
 MULTIBYTE = HOSTILE + 1
+PROMPTS = "plus=the+ship%0Awave+sail&minus=the+bread%0Asalt+oven"
+WAYS = (f"/search?by=prompts&{PROMPTS}", f"/search?by=sets&{PROMPTS}", "/search?by=token&token=the")
 
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")]
 
@@ -64,7 +66,7 @@ def here(page: Page) -> str:
 def test_every_page_loads_and_links_its_json_and_python(page: Page, width: int, scheme: str) -> None:
     page.set_viewport_size({"width": width, "height": 900})
     page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
-    for path in ("/", *(f"/s/{INDEX}{rest}" for rest in ("", "/features", "/f/3", "/documents", "/d/2", "/search?text=the+ship"))):
+    for path in ("/", *(f"/s/{INDEX}{rest}" for rest in ("", "/features", "/f/3", "/documents", "/d/2", "/search?text=the+ship", *WAYS, "/odd"))):
         page.goto(path)
         expect(page.locator("h1")).not_to_be_empty()
         expect(page.locator(".reproduce pre")).to_contain_text("Workspace(")
@@ -244,6 +246,32 @@ def test_any_text_can_be_tested_and_the_address_keeps_it(page: Page) -> None:
     expect(page.locator(".answer .strip")).to_have_text("butter " + EMOJI)
 
 
+def test_each_line_of_the_box_is_a_prompt_unless_it_is_one_text(page: Page) -> None:
+    page.goto(f"/s/{INDEX}/f/3?test=the+ship%0Athe+bread+{SCRIPT.replace('<', '%3C').replace('>', '%3E')}")
+    expect(page.locator(".prompts tbody tr")).to_have_count(2)
+    expect(page.locator(".prompts tbody .strip").nth(1)).to_contain_text(SCRIPT)
+    page.locator(".tick input").click()
+    expect(page.locator(".prompts")).to_have_count(0)
+    expect(page.locator(".answer .strip-line")).to_be_visible()
+    assert "whole=1" in here(page)
+
+
+def test_features_are_found_by_prompts_by_sets_and_by_a_token(page: Page) -> None:
+    page.goto(f"/s/{INDEX}/search")
+    page.locator(".ways button", has_text="prompts").click()
+    page.locator("#test-text").fill("the ship and the storm\nwave sail harbour")
+    page.locator("#minus-text").fill("the bread and the knife\nsalt oven butter")
+    page.locator(".testbox button.main").click()
+    expect(page.locator(".bar-head h2")).to_contain_text("features")
+    page.locator(".ways button", has_text="two sets").click()
+    expect(page.locator(".bar-head h2")).to_contain_text("tell them apart")
+    assert "by=sets" in here(page)
+    page.locator(".ways button", has_text="a token").click()
+    page.locator("#test-text").fill("the")
+    page.keyboard.press("Enter")
+    expect(page.locator(".bar-head h2")).to_contain_text("fire on it")
+
+
 def test_every_token_of_a_found_text_says_its_share_of_the_maximum(page: Page) -> None:
     text = "the ship and the sail and the harbour and the storm"
     page.goto(f"/s/{INDEX}/search?text={text.replace(' ', '+')}&rank=count")
@@ -289,6 +317,26 @@ def test_examples_of_one_part_of_the_corpus(page: Page) -> None:
     assert "in=split" in here(page)
     page.get_by_role("button", name="Weakest slice").click()
     expect(page.locator(".group")).to_have_count(1)
+
+
+def test_a_feature_asks_for_its_links_relations_and_effect(page: Page) -> None:
+    page.goto(f"/s/{INDEX}/f/3")
+    for name in ("effects", "links", "around", "coactive", "alike", "matches", "suspects", "loss"):
+        expect(page.locator(f"#{name} .loading")).to_have_count(0)
+        expect(page.locator(f"#{name} .error")).to_have_count(0)
+        expect(page.locator(f"#{name} .fold")).to_have_count(1)
+    expect(page.locator("#loss")).to_contain_text(f"microtome index {INDEX} --losses")
+    expect(page.locator("#alike table").first.locator("tbody tr")).to_have_count(8)
+    page.locator("#coactive .choice button", has_text="PMI").click()
+    expect(page).to_have_url(re.compile("together=pmi"))
+    page.locator("#alike tbody a").first.click()
+    expect(page).to_have_url(re.compile(rf"/s/{INDEX}/f/\d+\?.*together=pmi|/s/{INDEX}/f/\d+"))
+    page.goto(f"/s/{INDEX}/f/3")
+    page.locator("#measure").click()
+    expect(page.locator("#effects")).to_contain_text("KL divergence", timeout=60_000)
+    expect(page.locator("#effects .change")).to_have_count(2)
+    page.locator("#effects .fold summary").click()
+    expect(page.locator("#effects .reproduce pre")).to_contain_text("index.effects(3)")
 
 
 def test_the_keyboard_reaches_everything(page: Page) -> None:
