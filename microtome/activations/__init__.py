@@ -9,6 +9,7 @@ Begin with `CorpusConfig`: it declares which tokens count. To read another kind 
 
 from microtome.activations import hub as hub  # they register their sources
 from microtome.activations import packaged as packaged
+from microtome.activations.beside import SideBySide
 from microtome.activations.build import build_corpus
 from microtome.activations.corpus import POSITION, ROLE_NAMES, SPECIAL, SPLITS, TEMPLATE, Corpus, CorpusConfig, Roles, Span
 from microtome.activations.forward_stream import ForwardConfig, ForwardStream
@@ -47,6 +48,7 @@ __all__ = [
     "sinks",
     "Shards",
     "ShardBlock",
+    "SideBySide",
     "FromMatrix",
     "shards_from_matrix",
     "Rows",

@@ -53,6 +53,8 @@ class Architecture:
     """sae, of one site; transcoder, from one to another; layers, one for each; cross-layer, writing to all later layers; crosscoder, of several."""
     reads: Annotated[tuple[str, ...], Parameter(negative=(), consume_multiple=True)] = ()
     """Sites read, e.g. L3.mlp_in; by default the only one, or what every layer's MLP reads."""
+    beside: str | None = None
+    """Shards of a second model on the same corpus, read side by side; its sites are named with #2, e.g. L15.resid_post#2."""
     writes: Annotated[tuple[str, ...], Parameter(negative=(), consume_multiple=True)] = ()
     """Sites reconstructed; by default what is read, or what every layer's MLP writes."""
     nonlinearity: str | None = None
@@ -104,6 +106,8 @@ def train(
         microtome train mlp --kind cross-layer --features 1024 --k 8
 
         microtome train residuals --kind crosscoder --reads L8.resid_post L9.resid_post
+
+        microtome train base --beside chat --kind crosscoder
 
         microtome train chats --pooling turn --batch-size 256
 
@@ -179,28 +183,29 @@ def _from_shards(
     group: "microtome.training.Group | None" = None,
 ) -> None:
     """Train one dictionary on shards of the workspace, or a sweep of them."""
-    from microtome.activations import Corpus, Shards
+    from microtome.activations import Corpus, Shards, SideBySide
     from microtome.dictionaries import DictionarySet
     from microtome.models import load
     from microtome.training import ALONE, StoredRows
     from microtome.training import train as run_train
 
-    source = Shards.open(session.find("shards", shards))
+    own = Shards.open(session.find("shards", shards))
+    source = own if architecture.beside is None else SideBySide(own, Shards.open(session.find("shards", architecture.beside)))
     corpus = Corpus.open(session.workspace.by_id("corpus", source.corpus_id))
     config = train_config(recipe, architecture, sites=source.sites)
     model = None
     together = group or ALONE
-    if splice and together.leads:
+    if splice and together.leads and source is own:
         with session.step("load model"):
             model = load(source.model_ref, progress=session.progress)
-    turns = _turns(session, source, corpus=corpus, config=config) if together.leads else None
+    turns = _turns(session, own, corpus=corpus, config=config) if together.leads else None
     together.said("turns are pooled")
-    turns = turns or _turns(session, source, corpus=corpus, config=config)
+    turns = turns or _turns(session, own, corpus=corpus, config=config)
     if sweep:
         rows = StoredRows(shards=source, corpus=corpus, turns=turns)
-        run_sweep(session, rows, base=config, axes=sweep, name=name or source.path.name, model=model)
+        run_sweep(session, rows, base=config, axes=sweep, name=name or own.path.name, model=model)
         return
-    out = session.workspace.place("dictionary", name or source.path.name)
+    out = session.workspace.place("dictionary", name or own.path.name)
     with session.step("train", output=out) as step:
         trained = run_train(source, corpus, config=config, out=out, model=model, turns=turns, progress=session.progress, group=together)
         step.count(config.tokens, "tokens")

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch.autograd.function import once_differentiable
 
-from microtome.activations import Corpus, Shards
+from microtome.activations import Corpus, Shards, SideBySide
 from microtome.errors import TrainingDiverged
 from microtome.models import Edit, Model, Site
 from microtome.progress import Progress, Throttled
@@ -126,7 +126,13 @@ class InModel:
 
 
 def finetune(
-    learners: Sequence[Learner], model: Model, shards: Shards | FromForward, *, corpus: Corpus, loss: KL, progress: Progress | None = None
+    learners: Sequence[Learner],
+    model: Model,
+    shards: Shards | SideBySide | FromForward,
+    *,
+    corpus: Corpus,
+    loss: KL,
+    progress: Progress | None = None,
 ) -> list[float]:
     """Train on in the model, on contexts of the train split in a fixed order; the KL of each step, in nats a token. Raises `TrainingDiverged`."""
     report = Throttled(progress)

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from microtome.activations import Corpus, Pooled, Shards
+from microtome.activations import Corpus, Pooled, Shards, SideBySide
 from microtome.artifacts import Artifact, Draft, existing
 from microtome.config import from_dict, to_dict
 from microtome.dictionaries import load_any, nonlinearity_to_json, read_any, save
@@ -35,7 +35,7 @@ SEARCH, QUALITY = "training.json", "quality.json"
 
 
 def train(  # noqa: PLR0913  # what from, where to, and how it is followed
-    shards: Shards,
+    shards: Shards | SideBySide,
     corpus: Corpus,
     *,
     config: TrainConfig,
@@ -169,7 +169,7 @@ def _finish(fit: Fit, source: StoredRows | FromForward, *, draft: Draft, model: 
     save(dictionary_of(fit.learners, fit.config), draft)
 
 
-def _summary(draft: Draft, config: TrainConfig, *, shards: Shards | FromForward) -> dict[str, Any]:
+def _summary(draft: Draft, config: TrainConfig, *, shards: Shards | SideBySide | FromForward) -> dict[str, Any]:
     quality = json.loads((draft.path / QUALITY).read_bytes())
     recovered = quality["ce_recovered"]
     return {

@@ -8,7 +8,7 @@ from itertools import count
 import numpy as np
 import numpy.typing as npt
 
-from microtome.activations import Corpus, Pooled, Shards
+from microtome.activations import Corpus, Pooled, Shards, SideBySide
 from microtome.errors import ShapeMismatch
 from microtome.models import Model, Site
 from microtome.progress import Progress, Throttled
@@ -28,7 +28,7 @@ DENSITY_EDGES = tuple(edge / 2 for edge in range(-12, 1))
 
 def measure_quality(  # noqa: PLR0913  # what, on what, and how much of it
     dictionary: Made,
-    shards: Shards | FromForward,
+    shards: Shards | SideBySide | FromForward,
     *,
     corpus: Corpus,
     model: Model | None = None,
@@ -68,7 +68,7 @@ def quality_beside(dictionary: Made, yardstick: Yardstick, *, progress: Progress
     return quality_of(dictionary, measured, shards=yardstick.source.shards, split=yardstick.split)
 
 
-def sites_of(dictionary: Made, source: Shards | FromForward) -> tuple[Site, ...]:
+def sites_of(dictionary: Made, source: Shards | SideBySide | FromForward) -> tuple[Site, ...]:
     """All sites read or written; `ShapeMismatch` where their widths are not the dictionary's."""
     for member in members_of(dictionary):
         widths = sum(source.width(source.site(site)) for site in member.inputs)
@@ -78,14 +78,14 @@ def sites_of(dictionary: Made, source: Shards | FromForward) -> tuple[Site, ...]
     return tuple(dict.fromkeys(source.site(site) for member in members_of(dictionary) for site in (*member.inputs, *member.writes)))
 
 
-def check_model(model: Model | None, shards: Shards | FromForward) -> None:
+def check_model(model: Model | None, shards: Shards | SideBySide | FromForward) -> None:
     """Raise `ShapeMismatch` if the shards are of another model: its losses would say nothing about a dictionary trained on them."""
     if model is not None and model.fingerprint != shards.model_fingerprint:
         do = f"Load the model that the shards were harvested from: {shards.model_ref}, in the same dtype."
         raise ShapeMismatch("the shards are of another model.", got=model.fingerprint, wanted=shards.model_fingerprint, do=do)
 
 
-def quality_of(dictionary: Made, measured: Measured, *, shards: Shards | FromForward, split: str) -> Quality:
+def quality_of(dictionary: Made, measured: Measured, *, shards: Shards | SideBySide | FromForward, split: str) -> Quality:
     """The report of what was measured."""
     mine, losses = measured.sums, measured.losses
     figures = Figures(

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 
-from microtome.activations import ActivationStream, Corpus, Pooled, Shards, TurnPairs, TurnPairStream, held_out_sites
+from microtome.activations import ActivationStream, Corpus, Pooled, Shards, SideBySide, TurnPairs, TurnPairStream, held_out_sites
 from microtome.errors import ConfigError, NotEnoughTokens
 from microtome.models import Site
 from microtome.shapes import Tensor
@@ -56,7 +56,7 @@ def rows_of(batch: Served, config: TrainConfig, *, device: torch.device) -> Batc
 class StoredRows:
     """Shards and, where rows are of turns, the pooled activations made of them."""
 
-    shards: Shards
+    shards: Shards | SideBySide
     corpus: Corpus
     turns: Pooled | None = None
 
@@ -69,6 +69,9 @@ class StoredRows:
         """Raise `SiteNotFound` for a site that was not harvested, `ConfigError` where pooled rows are missing, too many or of another kind."""
         for site in config.sites:
             self.shards.site(site)
+        if isinstance(self.shards, SideBySide) and (config.pooling != "token" or needs_pairs(config)):
+            do = "Leave pooling out, or train on the shards of one model."
+            raise ConfigError("two models side by side are read token by token.", got=f"pooling {config.pooling}", wanted="token", do=do)
         paired = needs_pairs(config)
         if paired and (config.kind != "sae" or self.turns is None):
             do = 'Pool the shards over turns first, and give the result as turns=; the kind is "sae".'
@@ -87,6 +90,7 @@ class StoredRows:
         stream: ActivationStream[Any] | TurnPairStream
         if needs_pairs(config):
             assert self.turns is not None
+            assert isinstance(self.shards, Shards)
             stream = TurnPairStream(self.shards, self.corpus, turns=self.turns, site=config.reads[0], batch_size=size, seed=seed)
         elif len(config.sites) == 1:
             stream = ActivationStream(self._rows(config.pooling), self.corpus, site=config.sites[0], batch_size=size, seed=seed)
@@ -101,13 +105,14 @@ class StoredRows:
         """At most `n` rows of a split, always the same ones."""
         if pooling == "residual":
             assert self.turns is not None
+            assert isinstance(self.shards, Shards)
             stream = TurnPairStream(self.shards, self.corpus, turns=self.turns, site=sites[0], batch_size=1, seed=0, split=split)
             found = stream.fixed(n, split=split)
             return Held(rows={sites[0]: found.rows.x.float() - found.means}, docs=found.rows.docs)
         rows = held_out_sites(self._rows(pooling), self.corpus, sites=sites, n=n, split=split)
         return Held(rows={site: each.x for site, each in rows.items()}, docs=next(iter(rows.values())).docs)
 
-    def _rows(self, pooling: Pooling) -> Shards | Pooled:
+    def _rows(self, pooling: Pooling) -> Shards | SideBySide | Pooled:
         return self.turns if self.turns is not None and pooling in {"turn", "span", "last"} else self.shards
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from microtome.activations import SPLITS, Corpus, Shards
+from microtome.activations import SPLITS, Corpus, Shards, SideBySide
 from microtome.devices import core_workers
 from microtome.dictionaries import Crosscoder, Dictionary, SparseCodes
 from microtome.models import Edit, Model, Recorded, Replay, Site
@@ -205,7 +205,7 @@ class Splice:
         return member.reconstruct(x, codes=self._codes[member.reads], write=site)
 
 
-def contexts_of(shards: Shards | FromForward, corpus: Corpus, *, split: str, tokens: int) -> Iterator[Contexts]:
+def contexts_of(shards: Shards | SideBySide | FromForward, corpus: Corpus, *, split: str, tokens: int) -> Iterator[Contexts]:
     """Contexts of the split in a fixed random order until they hold `tokens` tokens, in batches of similar length."""
     docs = corpus.doc_of(corpus.context_start[:-1])
     lengths = np.diff(corpus.context_start)

@@ -88,3 +88,14 @@ def test_a_foreign_dictionary_has_a_card_that_claims_nothing_about_it(workspace:
     assert (card["what"]["features"], card["what"]["reads"]) == ("8", "L0.resid_post")
     assert card["quality"] == {}
     assert "not measured here" in json.dumps(card["limits"])
+
+
+def test_two_models_are_trained_on_side_by_side(workspace: Path, tmp_path: Path) -> None:
+    made = shards_from_matrix(planted_rows(4000, seed=5), tmp_path / "made", site=SITE, doc_tokens=32, dtype="float32")
+    made.shards.path.rename(Workspace(workspace).place("shards", "second"))
+    where = ("--workspace", str(workspace))
+    called = call("train", "rows", "--beside", "second", "--kind", "crosscoder", "--name", "both", *SIZES, *where, "--json")
+    assert called.code == 0, called.err
+    assert [site["site"] for site in called.json["quality"]["by_site"]] == ["L0.resid_post", "L0.resid_post#2"]
+    shown = call("show", "both", *where)
+    assert "L0.resid_post#2" in shown.out
