@@ -27,7 +27,7 @@ export function Subgraph({ view, links, state }) {
   }
   const missing = state.pins.filter((id) => !links.byId.has(id)).length;
   return html`<section class="panel" id="subgraph">
-    <div class="bar-head"><h2>Subgraph <span class="quiet">${blocks.length} of ${blocks.length === 1 ? "node" : "nodes"} and supernodes</span></h2>
+    <div class="bar-head"><h2>Subgraph <span class="quiet">${blocks.length} ${blocks.length === 1 ? "block" : "blocks"}</span></h2>
       ${answer && html`<span class="quiet" data-tip="influence that reaches the output from the tokens with every feature outside the subgraph counted as error">replacement ${percent(answer.scores.replacement)} · completeness ${percent(answer.scores.completeness)}</span>`}
       <button onClick=${() => change({ pins: null, groups: null })}>Clear</button></div>
     ${missing > 0 && html`<p class="note">${missing} pinned ${missing === 1 ? "node is" : "nodes are"} hidden at these thresholds.</p>`}
@@ -50,7 +50,7 @@ function blocksOf(view, links, state) {
     const ids = group.ids.filter((id) => shown.includes(id));
     if (ids.length === 0) return [];
     const mean = (/** @type {(id: string) => number} */ of) => ids.reduce((sum, id) => sum + of(id), 0) / ids.length;
-    return [{ name: group.name, ids, text: group.name, note: `${ids.length} nodes`, layer: mean((id) => node(id).layer), position: mean((id) => node(id).position), hue: i % 6 }];
+    return [{ name: group.name, ids, text: group.name, note: ids.length === 1 ? "1 node" : `${ids.length} nodes`, layer: mean((id) => node(id).layer), position: mean((id) => node(id).position), hue: i % 6 }];
   });
   const alone = shown.filter((id) => groupOf(state, id) < 0).map((id) => ({ name: id, ids: [id], text: title(view, node(id)), note: where(view, node(id)), layer: node(id).layer, position: node(id).position, hue: -1 }));
   return [...groups, ...alone];

@@ -15,10 +15,7 @@ const EDGE = 34;
 export function TestedPanel({ tested, known }) {
   const [doubled, setDoubled] = useState(false);
   const trial = /** @type {Trial | null} */ (tested);
-  if (!trial) {
-    return html`<section class="panel" id="tested"><h2>Predicted against measured</h2>
-      <p class="quiet">No node of this graph was tried yet. A graph is a prediction: <code>trial(model, dictionaries, graph=graph)</code> changes its nodes in the model and shows here what came of it.</p></section>`;
-  }
+  if (!trial) return null;
   const points = trial.nodes.map((node) => ({ node, predicted: doubled ? node.total : -node.total, measured: doubled ? node.doubled : node.ablated }));
   const most = Math.max(...points.flatMap(({ predicted, measured }) => [Math.abs(predicted), Math.abs(measured)]), 1e-9);
   const at = (/** @type {number} */ value) => EDGE + ((value / most + 1) / 2) * (SIZE - 2 * EDGE);
