@@ -163,6 +163,11 @@ class Graph:
         summary = {**sizes, "prompt": self.prompt, "model": self.model, "balance": self.balance()}
         return storage.write(path, arrays, facts, summary=summary, replace=replace)
 
+    def _repr_html_(self) -> str:
+        from microtome.circuits.view import view  # it is made of graphs
+
+        return view(self)._repr_html_()
+
     @classmethod
     def open(cls, path: str | Path) -> "Graph":
         """The graph artifact at `path`. Raises `ArtifactMissing`, `ArtifactForeign`, `ArtifactDamaged` or `GraphInvalid`."""

@@ -147,3 +147,7 @@ def test_it_is_what_the_published_schema_says(graph: Graph) -> None:
     assert problems({**spelt, "edges": [[0, 1]]}, schema) == ["view.edges[0] has a length of 2"]
     assert problems({**spelt, "nodes": [{**spelt["nodes"][0], "influence": 2}]}, schema) == ["view.nodes[0].influence = 2 is out of range"]
     assert problems({**spelt, "slug": 3}, schema) == ["view.slug is no ['string']"]
+
+
+def test_a_graph_shows_itself_as_its_view(graph: Graph) -> None:
+    assert graph._repr_html_() == view(graph)._repr_html_()
