@@ -67,15 +67,22 @@ def _sources_view(bundle: "Bundle", path: Path) -> Table:
 
 
 def _records_view(rows: "list[FeatureRecord]") -> Table:
+    """A line each; a column that says nothing of any of them is left out."""
+    columns: dict[str, list[str]] = {
+        "source": [record.source for record in rows] if len({record.source for record in rows}) > 1 else [],
+        "feature": [str(record.number) for record in rows],
+        "density": ["" if record.density is None else f"{record.density:.3%}" for record in rows],
+        "label": [record.label for record in rows],
+        "raises": [quoted(record.top_logits[0].text) if record.top_logits else "" for record in rows],
+    }
+    shown = {heading: cells for heading, cells in columns.items() if any(cells)}
     table = titled("the first features")
-    for heading in ("source", "feature", "label", "density", "max", "raises", "strongest example"):
-        table.add_column(heading, justify="right" if heading in ("feature", "density", "max") else "left")
-    for record in rows:
-        density = "" if record.density is None else f"{record.density:.3%}"
-        top = "" if record.max is None else f"{record.max:.3g}"
-        raises = ", ".join(quoted(entry.text) for entry in record.top_logits[:3])
-        shown = _line(record.examples[0], before=6, after=2) if record.examples else Text("")
-        table.add_row(*(Text(plain(cell)) for cell in (record.source, str(record.number), record.label, density, top, raises)), shown)
+    for heading in shown:
+        table.add_column(heading, justify="right" if heading in ("feature", "density") else "left", no_wrap=heading != "label")
+    table.add_column("strongest example", min_width=24)
+    for at, record in enumerate(rows):
+        example = _line(record.examples[0], before=4, after=2) if record.examples else Text("")
+        table.add_row(*(Text(plain(cells[at])) for cells in shown.values()), example)
     return table
 
 
