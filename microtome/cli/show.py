@@ -37,69 +37,47 @@ def show(
 
     Examples:
 
-    What the workspace holds, then an index at a glance:
+    What the workspace holds; an index at a glance; the card of feature 1234:
 
         microtome show
 
         microtome show wiki
 
-    The card of feature 1234; what it does on prompts of your own (runs the model):
-
         microtome show wiki 1234
+
+    What the feature does on prompts of your own (runs the model):
 
         microtome show wiki 1234 --test "The ship sailed." --test-file prompts.txt
 
-    The features that a text makes fire; those that fire on both texts and not on
-    the third; on a token; with a word in their label; that tell two files apart:
-
-        microtome show wiki --text "The ship sailed to Antarctica."
+    Features that fire on both texts and not on the third; on a token; that tell
+    two files apart; that are dense, duplicate, dead, ultra-rare or of one token:
 
         microtome show wiki --text "A ship." --text "A boat." --without "A car."
 
         microtome show wiki --token " ship"
 
-        microtome show wiki --label ship
-
         microtome show wiki --separate ships.txt others.txt
-
-    Dense, duplicate, dead, ultra-rare and one-token features:
 
         microtome show wiki --odd
 
-    In an index of a set: feature 17 of the dictionary that reads L3.mlp_in, with
-    the features that it feeds and that feed it (TWERA); --silenced runs the model
-    to find those that it keeps from firing:
+    In an index of a set: what feature 17 of L3.mlp_in feeds, what feeds it (TWERA)
+    and what it keeps from firing (runs the model). What is like a feature, what
+    stands around it, and what ablating and doubling it does (runs the model):
 
-        microtome show demo-plt 17 --site L3.mlp_in --links
-
-        microtome show demo-plt 17 --site L3.mlp_in --silenced
-
-    What is like it, what may be a part of it, the same feature in another index;
-    what stands around it; what ablating and doubling it does (runs the model):
+        microtome show demo-plt 17 --site L3.mlp_in --links --silenced
 
         microtome show wiki 1234 --alike --coactive --suspects --match wide
 
         microtome show wiki 1234 --around --loss --effects
 
-    The card of a dictionary, in any format that is read: what it is, what it
-    was trained on, how good it is beside its controls, and its known limits:
-
-        microtome show microtome-workspace/dictionaries/wiki
+    The card of a dictionary, in any format that is read; a feature in another
+    tool's files; a graph of `microtome trace`; any artifact, every file checked:
 
         microtome show downloads/a-saelens-folder
 
-    Features in another tool's files (Neuronpedia, SAEDashboard, delphi,
-    circuit-tracer, OpenAI's NeuronRecord), and one of them:
-
-        microtome show downloads/gemma-2-2b
-
         microtome show downloads/gemma-2-2b 1234 --site 12-gemmascope-res-16k
 
-    A graph that `microtome trace` made:
-
         microtome show the-capital-of-france-is-1b2f3c
-
-    What an artifact was made from, with every file checked against its hash:
 
         microtome show microtome-workspace/shards/wiki
 
@@ -116,25 +94,29 @@ def show(
     """
     with Session(common) as session:
         asked.check(feature)
-        whole = feature is None and not asked.features
-        if what is None and whole:
-            return _workspace(session)
-        path = Path(what) if what is not None else None
-        if what is not None and not asked.features and not asked.prompts and (files := foreign(session, what)) is not None:
-            return show_bundle(session, files, feature, site=site, limit=limit)
-        if path is not None and (path / MANIFEST).is_file() and whole:
-            return _artifact(session, path)
-        if what is not None and whole and what not in session.workspace.names("index"):
-            if (kind := next((kind for kind in ("dictionary", "graph") if what in session.workspace.names(kind)), None)) is not None:
-                return _SHOWN[kind](session, session.workspace.place(kind, what))
-            if Path(what).exists():
-                return _dictionary(session, Path(what))
-        index = session.find("index", what)
-        if asked.features or asked.prompts:
-            return _asked(session, index, asked, feature=feature, site=site, limit=limit)
-        if feature is not None:
-            return _feature(session, index, feature, site=site, limit=limit, asked=related)
-        return _index(session, index)
+        _shown(session, what, feature, asked=asked, site=site, related=related, limit=limit)
+
+
+def _shown(session: Session, what: str | None, feature: int | None, *, asked: Asked, site: str | None, related: Related, limit: int) -> None:
+    whole = feature is None and not asked.features
+    if what is None and whole:
+        return _workspace(session)
+    path = Path(what) if what is not None else None
+    if what is not None and not asked.features and not asked.prompts and (files := foreign(session, what)) is not None:
+        return show_bundle(session, files, feature, site=site, limit=limit)
+    if path is not None and (path / MANIFEST).is_file() and whole:
+        return _artifact(session, path)
+    if what is not None and whole and what not in session.workspace.names("index"):
+        if (kind := next((kind for kind in ("dictionary", "graph") if what in session.workspace.names(kind)), None)) is not None:
+            return _SHOWN[kind](session, session.workspace.place(kind, what))
+        if Path(what).exists():
+            return _dictionary(session, Path(what))
+    index = session.find("index", what)
+    if asked.features or asked.prompts:
+        return _asked(session, index, asked, feature=feature, site=site, limit=limit)
+    if feature is not None:
+        return _feature(session, index, feature, site=site, limit=limit, asked=related)
+    return _index(session, index)
 
 
 def _asked(session: Session, path: Path, asked: Asked, *, feature: int | None, site: str | None, limit: int) -> None:
