@@ -7,9 +7,11 @@ Made from directions and features, never from hooks of your own. Begin with
     with applied(model, edit, batch=Batch.of(model, ["Once upon a time"])) as done: ...  # plain forwards under the edit
     effects(Bench(model=model, prompts=prompts), edit, measure=Divergence()).controls   # beside a random direction, another layer …
     both = compare(model, "Once upon a time", edits=edit)                           # unedited and edited, same seed
+    save_variant(Variant(name="sea", model="demo", fingerprint=model.fingerprint, edits=EditSet.of(edit)), path)   # a name for these edits
 
 An edit is operation × component × strength × where, and a dose: 0 changes no bit, 1 is all of it. JSON both ways (`edit.to_json()`,
 `Edit.from_json`), and the fingerprint is its identity. Which tokens are prompt and which generated is always said, never guessed from shapes.
+`microtome.steering.serving` answers many requests at once.
 
 To extend: a frozen dataclass derived from `Edit` under `@EDITS.register("kind")` that defines `places` and `prepare`, proved by
 `microtome.testing.check_edit`; a word of the where-language is a function under `@PREDICATES.register("name")`.
@@ -27,6 +29,7 @@ from microtome.steering.edit import EDITS, Change, Edit, Reading
 from microtome.steering.effect import Controls, Effects, asking_for, at_other_layer, effect, effects, with_component
 from microtome.steering.from_elsewhere import Noise, Swap
 from microtome.steering.generate import Generation, generate
+from microtome.steering.growing import Ending
 from microtome.steering.layout import Batch, Prompt, Row
 from microtome.steering.measure import Bench, Divergence, LogitDifference, Matches, Measure, Score
 from microtome.steering.of_feature import Clamp, Multiply
@@ -35,6 +38,7 @@ from microtome.steering.sampling import Sampling, TokenChoice
 from microtome.steering.strength import Strength, of_norm, percentile, raw, times_current, times_max
 from microtome.steering.sweep import Dose, sweep
 from microtome.steering.turned import Turned, turned
+from microtome.steering.variants import Variant, load_variant, save_variant
 from microtome.steering.weights import ablated_weights, residual_writes
 from microtome.steering.where import PREDICATES, Where, Window
 from microtome.steering.writing import Writing
@@ -88,6 +92,7 @@ __all__ = [
     "residual_writes",
     "generate",
     "Generation",
+    "Ending",
     "Sampling",
     "TokenChoice",
     "prove_edit",
@@ -111,4 +116,7 @@ __all__ = [
     "sweep",
     "Dose",
     "Writing",
+    "Variant",
+    "save_variant",
+    "load_variant",
 ]

@@ -1,26 +1,25 @@
 """Generating under edits: with a key-value cache, in batches whose rows have their own edits and settings."""
 
-import codecs
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import torch
 
 from microtome.conversation import Conversation
 from microtome.dictionaries import Dictionary
-from microtome.errors import EditInvalid, TokenOutOfRange
-from microtome.models import Model, Site, Tokenizer
+from microtome.errors import EditInvalid
+from microtome.models import Model, Site
 from microtome.shapes import Float, Tensor
 from microtome.steering.compose import Edits, EditSet, sets_for
+from microtome.steering.growing import Ending, Growing, n_spoken
 from microtome.steering.layout import Batch, Prompt, Row
 from microtome.steering.plan import Plan
 from microtome.steering.report import EditCount
-from microtome.steering.sampling import Chooser, Picked, Sampling, TokenChoice
+from microtome.steering.sampling import Sampling, Stream, TokenChoice, pick
 
 OnToken: TypeAlias = Callable[[int, TokenChoice], bool | None]
 """Called with the row and each token as it is chosen; False ends the row."""
-Ending: TypeAlias = Literal["eos", "stop", "length", "cancelled"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -39,6 +38,11 @@ class Generation:
     """What each edit did."""
     n_edited: int
     """Tokens that at least one edit changed."""
+
+    @property
+    def n_spoken(self) -> int:
+        """How many of the tokens are of the text: neither an end token nor what a stop text cut off."""
+        return n_spoken(self.choices, self.text, ending=self.ending)
 
     @property
     def tokens(self) -> tuple[int, ...]:
@@ -148,56 +152,15 @@ class _Forward:
         return out.logits[:, -1]
 
 
-@dataclass(kw_only=True, eq=False)
-class _RowState:
-    """One row while it is generated."""
-
-    limit: int
-    sampling: Sampling
-    tokenizer: Tokenizer
-    choices: list[TokenChoice] = field(default_factory=lambda: [])
-    text: str = ""
-    ending: Ending | None = None
-
-    def __post_init__(self) -> None:
-        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-
-    def take(self, picked: Picked, *, ends: frozenset[int]) -> TokenChoice:
-        """One more token; says in `ending` whether it was the last."""
-        is_end = self.sampling.ends_at_eos and picked.token in ends
-        piece = "" if is_end else self._decoder.decode(self.tokenizer.token_bytes(picked.token))
-        choice = TokenChoice(token=picked.token, text=piece, logprob=picked.logprob, top=picked.top)
-        self.choices.append(choice)
-        self.text += piece
-        stops = [at for stop in self.sampling.stop if (at := self.text.find(stop)) >= 0]
-        if is_end:
-            self.ending = "eos"
-        elif stops:
-            self.text, self.ending = self.text[: min(stops)], "stop"
-        elif len(self.choices) >= self.limit:
-            self.ending = "length"
-        if self.ending in ("eos", "length"):
-            self.text += self._decoder.decode(b"", final=True)
-        return choice
-
-
 class _Run:
     """The rows of a batch while they are generated."""
 
     def __init__(self, model: Model, batch: Batch, *, samplings: Sequence[Sampling], on_token: OnToken | None) -> None:
-        longest = max(len(row.tokens) for row in batch.rows)
-        if longest >= model.max_context:
-            wanted, do = f"fewer than {model.max_context}", "Cut the prompt."
-            raise TokenOutOfRange("a prompt leaves no room to generate.", got=f"{longest} tokens", wanted=wanted, do=do)
         self._batch = batch
         self._on_token = on_token
-        self._chooser = Chooser(samplings)
-        self._ends = _end_tokens(model)
+        self._streams = [Stream(sampling) for sampling in samplings]
         self._n_known = len(model.tokenizer)
-        self.states = [
-            _RowState(limit=min(each.max_new_tokens, model.max_context - len(row.tokens)), sampling=each, tokenizer=model.tokenizer)
-            for each, row in zip(samplings, batch.rows, strict=True)
-        ]
+        self.states = [Growing.of(model, row, sampling=each) for each, row in zip(samplings, batch.rows, strict=True)]
         self.n_new = max(state.limit for state in self.states)
 
     @property
@@ -211,10 +174,10 @@ class _Run:
     def choose(self, logits: Float[Tensor, "batch vocab"]) -> list[int]:
         """The next token of each row; rows that ended go on with their last one, which nobody sees."""
         tokens: list[int] = []
-        for row, picked in enumerate(self._chooser.pick(logits[:, : self._n_known])):
+        for row, picked in enumerate(pick(logits[:, : self._n_known], self._streams)):
             state = self.states[row]
             if state.ending is None:
-                choice = state.take(picked, ends=self._ends)
+                choice = state.take(picked)
                 if self._on_token is not None and self._on_token(row, choice) is False and state.ending is None:
                     state.ending = "cancelled"
             tokens.append(state.choices[-1].token)
@@ -238,11 +201,3 @@ class _Run:
                 )
             )
         return tuple(results)
-
-
-def _end_tokens(model: Model) -> frozenset[int]:
-    """The tokenizer's end of sequence, and those that the model's generation config names."""
-    config: Any = getattr(model.hf, "generation_config", None)
-    named = getattr(config, "eos_token_id", None)
-    listed = named if isinstance(named, list | tuple) else [named]
-    return frozenset(token for token in (*listed, model.tokenizer.eos) if isinstance(token, int))
