@@ -13,22 +13,27 @@ from microtome.cli.chat import chat
 from microtome.cli.check import check
 from microtome.cli.demo import demo
 from microtome.cli.direction import direction_app
+from microtome.cli.dream import dream
+from microtome.cli.export import export
 from microtome.cli.harvest import harvest
 from microtome.cli.index import index
 from microtome.cli.serve import serve
 from microtome.cli.show import show
 from microtome.cli.steer import steer
+from microtome.cli.trace import trace
 from microtome.cli.train import train
+from microtome.cli.variants import variants
 from microtome.errors import CommandInvalid, MicrotomeError, SystemRefused
 
-VERBS: tuple[Callable[..., None], ...] = (demo, harvest, train, index, show, steer, chat, serve, check)
+VERBS: tuple[Callable[..., None], ...] = (demo, harvest, train, index, show, dream, trace, steer, chat, export, variants, serve, check)
 GROUPS: tuple[Callable[[], App], ...] = (direction_app,)
 """Verbs that have verbs of their own: `microtome direction concept`."""
 
 _ABOUT = """Cut a language model's activations into features that a person can read.
 
 Begin with `microtome demo`. Step by step: harvest, train, index, then show
-or serve; direction and steer change what the model does. `microtome VERB --help` has examples for every verb."""
+or serve; trace says why the model said something, direction and steer change
+what it does. `microtome VERB --help` has examples for every verb."""
 
 
 def build_app() -> App:

@@ -1,7 +1,6 @@
 """Edits on the command line: `ocean=4`, `wiki/17=5max`, or a JSON file, with the dictionaries that they name."""
 
 import json
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
     from microtome.dictionaries import Dictionary
     from microtome.models import Model
     from microtome.steering import Component, Edit, EditSet, Strength, Where
+    from microtome.steering.serving import Library
 
 
 @Parameter(name="*")
@@ -33,7 +33,7 @@ class EditOptions:
     ceil: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative=())] = ()
     """NAME=AMOUNT: keep the coordinate at or below."""
     edits: Path | None = None
-    """A JSON file of edits, as EditSet.to_json writes them, instead of or beside the others."""
+    """A JSON file of edits, or the name of a saved variant, instead of or beside the others."""
     at: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative=())] = ()
     """Sites edited; each direction's own unless given."""
     where: str = "all"
@@ -41,43 +41,32 @@ class EditOptions:
 
 
 class Parts:
-    """Directions, features and dictionaries of a workspace, by the names that a command line gives them."""
+    """Directions, features, dictionaries and variants of a workspace, by the names that a command line gives them."""
 
     def __init__(self, workspace: Workspace) -> None:
-        self._workspace = workspace
-        self.dictionaries: dict[str, Dictionary] = {}
+        from microtome.steering.serving import Library
+
+        self.library = Library(workspace, maximum=lambda dictionary, index: _maximum(workspace, dictionary, index))
+
+    @property
+    def dictionaries(self) -> "dict[str, Dictionary]":
+        """Those opened so far, by name."""
+        return self.library.dictionaries
 
     def component(self, text: str) -> "Component":
-        """`NAME` is a direction, `DICTIONARY/NUMBER` a feature with its maximum, if an index of that name knows it."""
+        """As `Library.component`; a direction may also be a path."""
         from microtome.directions import load_direction
-        from microtome.steering import Feature
 
-        dictionary, slash, number = text.rpartition("/")
-        if slash and number.isdigit() and not (Path(text) / MANIFEST).is_file():
-            self.load(dictionary)
-            return Feature(dictionary=dictionary, index=int(number), max_activation=self._maximum(dictionary, int(number)))
-        path = Path(text) if (Path(text) / MANIFEST).is_file() else self._workspace.find("direction", text)
-        return load_direction(path)
+        return load_direction(text) if (Path(text) / MANIFEST).is_file() else self.library.component(text)
 
-    def load(self, name: str) -> None:
-        """Open a dictionary of the workspace, once."""
-        from microtome.dictionaries import DictionarySet, load_any
 
-        if name in self.dictionaries:
-            return
-        loaded = load_any(self._workspace.find("dictionary", name))
-        if isinstance(loaded, DictionarySet):
-            do = "Name a dictionary of one site."
-            raise EditInvalid(f'"{name}" is a set of dictionaries.', got=f"{len(loaded.members)} dictionaries", wanted="one", do=do)
-        self.dictionaries[name] = loaded
+def _maximum(workspace: Workspace, dictionary: str, index: int) -> float | None:
+    from microtome.features import FeatureIndex
 
-    def _maximum(self, dictionary: str, index: int) -> float | None:
-        from microtome.features import FeatureIndex
-
-        if dictionary not in self._workspace.names("index"):
-            return None
-        opened = FeatureIndex.open(self._workspace.place("index", dictionary), self._workspace)
-        return opened.card(index).statistics.max if 0 <= index < opened.n_features else None
+    if dictionary not in workspace.names("index"):
+        return None
+    opened = FeatureIndex.open(workspace.place("index", dictionary), workspace)
+    return opened.card(index).statistics.max if 0 <= index < opened.n_features else None
 
 
 def edits_of(options: EditOptions, parts: Parts, model: "Model") -> "EditSet":
@@ -103,9 +92,7 @@ def edits_of(options: EditOptions, parts: Parts, model: "Model") -> "EditSet":
         name, strength = _amount(text)
         made.append(Cap(component=parts.component(name), strength=strength, side="ceil", where=where, sites=sites))
     if options.edits is not None:
-        read = _file(options.edits)
-        for name in _named(read.to_json()):
-            parts.load(name)
+        read = _read(options.edits, parts.library)
         return EditSet(edits=(*made, *read.edits), on_conflict=read.on_conflict, on_unmatched=read.on_unmatched)
     if not made:
         do = "Give --add NAME=AMOUNT, --ablate NAME, --clamp DICTIONARY/NUMBER=AMOUNT, --floor, --ceil or --edits FILE."
@@ -140,22 +127,13 @@ def _where(text: str) -> "Where":
         raise CommandInvalid(f"this is no where-clause: {error}.", got=text, wanted=wanted, do="Correct it.") from error
 
 
-def _file(path: Path) -> "EditSet":
-    from microtome.steering import EditSet
-
+def _read(given: Path, library: "Library") -> "EditSet":
+    """The edits of a JSON file, in which names of the workspace may stand, or of a saved variant."""
+    if not given.is_file() and str(given) in library.workspace.names("variant"):
+        edits = library.variant(str(given)).edits
+        library.open_named(edits)
+        return edits
     try:
-        return EditSet.from_json(json.loads(path.read_text(encoding="utf-8")))
+        return library.edits(json.loads(given.read_text(encoding="utf-8")))
     except ValueError as error:
-        raise EditInvalid(f"{path} is not JSON.", got=str(error), wanted="edits as EditSet.to_json writes them", do="Correct it.") from error
-
-
-def _named(value: object) -> Iterable[str]:
-    """The dictionaries that the JSON of edits names."""
-    if isinstance(value, Mapping):
-        if isinstance(value.get("dictionary"), str):
-            yield str(value["dictionary"])
-        for item in value.values():
-            yield from _named(item)
-    elif isinstance(value, list):
-        for item in value:
-            yield from _named(item)
+        raise EditInvalid(f"{given} is not JSON.", got=str(error), wanted="edits as EditSet.to_json writes them", do="Correct it.") from error

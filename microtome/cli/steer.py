@@ -78,6 +78,7 @@ def steer(
     edit: EditOptions = EditOptions(),  # noqa: B008  frozen
     drawing: Drawing = Drawing(),
     measuring: Measuring = Measuring(),
+    save_as: str | None = None,
     device: str = "auto",
     common: Common = Common(),  # noqa: B008  frozen
 ) -> None:
@@ -100,12 +101,18 @@ def steer(
 
         microtome steer demo "I live by" --add ocean=4 --measure "logits: the sea| the road" --wrong music --asking "Talk about the ocean."
 
+    Keep the edits under a name, which `microtome serve` offers as a model:
+
+        microtome steer demo "My favourite place is" --add ocean=4 --save-as sailor
+
     Parameters
     ----------
     model
         `demo`, a local folder, a .gguf file, or a name on the hub with an optional @revision.
     prompt
         What is continued.
+    save_as
+        Name under which the workspace keeps the edits; `microtome variants` lists them.
     device
         Where the model runs: auto, cpu, cuda, cuda:1, mps.
     """
@@ -129,6 +136,8 @@ def steer(
         }
         result |= _compared(both)
         views = _side_by_side(both, loaded)
+        if save_as is not None:
+            result["saved"] = str(_save(save_as, edits, loaded, session=session))
         more = passages_of(measuring.prompts, chat=False) if measuring.prompts else []
         prompts = [drawing.prompt(prompt), *(drawing.prompt(each) if isinstance(each, str) else each for each in more)]
         bench = Bench(model=loaded, prompts=prompts, sampling=sampling, dictionaries=parts.dictionaries, progress=session.progress)
@@ -143,6 +152,15 @@ def steer(
             result["effects"] = found
             views += _effect_views(found, len(prompts))
         session.result(result, *views)
+
+
+def _save(name: str, edits: "EditSet", model: "Model", *, session: Session) -> Path:
+    from microtome.steering import Variant, save_variant
+
+    path = session.workspace.place("variant", name)
+    save_variant(Variant(name=name, model=model.ref, fingerprint=model.fingerprint, edits=edits), path)
+    session.note(f"kept as {path}; `microtome serve` offers it as the model {name}")
+    return path
 
 
 def _measure(text: str | None) -> "Measure":

@@ -12,26 +12,52 @@ from starlette.responses import FileResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from microtome.errors import MicrotomeError, PageNotFound, QueryInvalid, ServerFailed
+from microtome.steering.serving import Limits
 from microtome.web.api import api_routes
+from microtome.web.completions import Offers, completion_routes
+from microtome.web.graph_api import graph_routes
+from microtome.web.graph_shelf import GraphShelf
 from microtome.web.guard import HEADERS, Guard
 from microtome.web.model_desk import ModelDesk, ModelLoader
-from microtome.web.replies import error_reply, reply
+from microtome.web.replies import error_reply, parts_reply
 from microtome.web.shelf import Shelf
 
 STATIC = Path(__file__).parent / "static"
-PAGES = ("/", "/s/{name}", "/s/{name}/features", "/s/{name}/search", "/s/{name}/f/{feature}", "/s/{name}/documents", "/s/{name}/d/{doc}")
+PAGES = (
+    "/",
+    "/s/{name}",
+    "/s/{name}/features",
+    "/s/{name}/search",
+    "/s/{name}/odd",
+    "/s/{name}/f/{feature}",
+    "/s/{name}/documents",
+    "/s/{name}/d/{doc}",
+    "/g/{name}",
+)
 
 
-def create_app(workspace: Path, *, model_loader: ModelLoader | None = None, token: str | None = None, hosts: Iterable[str] = ()) -> FastAPI:
-    """The workbench over one workspace.
+def create_app(
+    workspace: Path,
+    *,
+    model_loader: ModelLoader | None = None,
+    token: str | None = None,
+    hosts: Iterable[str] = (),
+    models: Iterable[str] = (),
+    limits: Limits = Limits(),  # noqa: B008  # frozen
+) -> FastAPI:
+    """The workbench over one workspace, which also speaks the OpenAI protocol.
 
     `model_loader` loads a model reference (for the text boxes; `microtome.models.load` unless given), `token` must be shown by every request
-    when set, `hosts` are names allowed in the Host header beside the loopback ones.
+    when set, `hosts` are names allowed in the Host header beside the loopback ones. `models` are offered to clients of the protocol beside those
+    of the indexes and the saved variants, within `limits`.
     """
     app = FastAPI(title="microtome", docs_url=None, redoc_url=None, openapi_url="/api/openapi.json")
     app.state.needs_token = token is not None
     app.add_middleware(Guard, token=token, hosts=tuple(hosts))
-    app.include_router(api_routes(Shelf(workspace), ModelDesk(model_loader)))
+    shelf, desk = Shelf(workspace), ModelDesk(model_loader)
+    app.include_router(api_routes(shelf, desk))
+    app.include_router(completion_routes(Offers(shelf, desk, models=models, limits=limits)))
+    app.include_router(graph_routes(GraphShelf(shelf)))
     app.mount("/static", _Static(directory=STATIC), name="static")
 
     def page() -> Response:
@@ -63,14 +89,14 @@ def _add_error_replies(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> Response:
         asked = f"{request.method} {request.scope['path']}"
-        if error.status_code == HTTPStatus.NOT_FOUND and not request.scope["path"].startswith(("/api", "/static")):
+        if error.status_code == HTTPStatus.NOT_FOUND and not request.scope["path"].startswith(("/api", "/static", "/v1")):
             return FileResponse(STATIC / "index.html", status_code=404, media_type="text/html")
         if error.status_code in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED):
             do = "Begin at the first page, /, or at /api; /api/openapi.json lists all addresses."
             parts = PageNotFound("there is nothing at this address.", got=asked, wanted="a page's address and method", do=do).to_json()
         else:
             parts = QueryInvalid("the request cannot be read.", got=asked, wanted="JSON in UTF-8", do=f"{error.detail}.").to_json()
-        return reply(request, parts, status=error.status_code)
+        return parts_reply(request, parts, status=error.status_code)
 
     @app.exception_handler(Exception)
     async def failed(request: Request, error: Exception) -> Response:
@@ -78,7 +104,7 @@ def _add_error_replies(app: FastAPI) -> None:
         asked = f"{request.method} {request.scope['path']}"
         do = "The server's terminal shows where: please report it with this address. Other pages still answer."
         parts = ServerFailed("the server made a mistake.", got=f"{type(error).__name__} at {asked}", wanted="an answer", do=do).to_json()
-        answer = reply(request, parts, status=500)
+        answer = parts_reply(request, parts, status=500)
         answer.raw_headers.extend(HEADERS)
         return answer
 

@@ -4,6 +4,7 @@ On loopback any page in the user's browser can reach the server, so a request mu
 our own pages (`Origin`, `Sec-Fetch-Site`), and carry `X-Microtome` unless it only reads. Off loopback every request needs the token.
 """
 
+import asyncio
 import hmac
 import ipaddress
 import json
@@ -14,8 +15,13 @@ from urllib.parse import parse_qs, urlsplit
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from microtome.errors import RequestRefused
+from microtome.web.protocol_errors import error_json
 
 MAX_BODY_BYTES = 256 * 1024
+MAX_PROTOCOL_BODY_BYTES = 4 * 1024 * 1024
+"""Of a request of the OpenAI protocol: long conversations, and edits with vectors."""
+BODY_SECONDS = 30.0
+"""A body must have come by then."""
 COOKIE = "microtome_token"
 POLICY = "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 HEADERS = (
@@ -35,6 +41,11 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
+
+
+def is_protocol(path: str) -> bool:
+    """Whether an address is one of the OpenAI protocol."""
+    return path == "/v1" or path.startswith("/v1/")
 
 
 class Refusal(Exception):
@@ -74,9 +85,9 @@ class Guard:
             if self._token is not None and self._check_token(scope, headers) == "query":
                 extra.append((b"set-cookie", f"{COOKIE}={self._token}; HttpOnly; SameSite=Strict; Path=/".encode()))
             _check_origin(scope, headers)
-            body = await _read_body(receive, headers)
+            body = await _read_body(receive, headers, limit=MAX_PROTOCOL_BODY_BYTES if is_protocol(scope["path"]) else MAX_BODY_BYTES)
         except Refusal as refusal:
-            await _answer(send_guarded, refusal)
+            await _answer(send_guarded, refusal, is_protocol=is_protocol(scope["path"]))
             return
         await self._app(scope, _replay(body, receive), send_guarded)
 
@@ -119,26 +130,46 @@ def _check_origin(scope: Scope, headers: dict[str, str]) -> None:
     do = "Use the pages of this server; other sites may not call it."
     if origin is not None and origin.partition("://")[2] != host:
         raise _refused(403, "the request comes from another site.", got=origin, wanted=f"{scope['scheme']}://{host}", do=do)
-    if scope["path"].startswith("/api") and site in ("cross-site", "same-site") and headers.get("sec-fetch-mode") != "navigate":
+    if (
+        scope["path"].startswith(("/api", "/v1", "/health", "/metrics"))
+        and site in ("cross-site", "same-site")
+        and headers.get("sec-fetch-mode") != "navigate"
+    ):
         raise _refused(403, "the request comes from another site.", got=site, wanted="same-origin", do=do)
-    if scope["method"] not in ("GET", "HEAD", "OPTIONS") and "x-microtome" not in headers:
+    if scope["method"] in ("GET", "HEAD", "OPTIONS"):
+        return
+    if is_protocol(scope["path"]):  # a page of another site cannot send this type either, and the protocol's clients always do
+        if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+            got, do = headers.get("content-type", "no content type"), "Send JSON, and say so."
+            raise _refused(415, "the request does not say that it is JSON.", got=got, wanted="Content-Type: application/json", do=do)
+        return
+    if "x-microtome" not in headers:
         do = 'Send the header "X-Microtome: 1"; a page of another site cannot.'
         raise _refused(403, "the request lacks the header that writes need.", got="no X-Microtome", wanted="X-Microtome: 1", do=do)
 
 
-async def _read_body(receive: Receive, headers: dict[str, str]) -> bytes:
-    """The whole body: it is small or refused."""
+async def _read_body(receive: Receive, headers: dict[str, str], *, limit: int) -> bytes:
+    """The whole body: it is small and comes soon, or it is refused."""
     if headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers:
         return b""
     announced = headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) > MAX_BODY_BYTES:
-        raise _too_large(f"{announced} bytes")
+    if announced.isdecimal() and (len(announced) > 18 or int(announced) > limit):
+        raise _too_large(f"{announced[:18]} bytes", limit)
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            return await _collected(receive, limit)
+    except TimeoutError as error:
+        do = "Send it faster, or over a better connection."
+        raise _refused(408, "the request's body does not come.", got=f"{BODY_SECONDS:g} s", wanted="a whole body", do=do) from error
+
+
+async def _collected(receive: Receive, limit: int) -> bytes:
     body = bytearray()
     while True:
         message = await receive()
         body += message.get("body", b"")
-        if len(body) > MAX_BODY_BYTES:
-            raise _too_large(f"more than {MAX_BODY_BYTES} bytes")
+        if len(body) > limit:
+            raise _too_large(f"more than {limit} bytes", limit)
         if message["type"] != "http.request" or not message.get("more_body", False):
             return bytes(body)
 
@@ -167,12 +198,13 @@ def _refused(status: int, what: str, *, got: str, wanted: str, do: str) -> Refus
     return Refusal(status, RequestRefused(what, got=got, wanted=wanted, do=do))
 
 
-def _too_large(got: str) -> Refusal:
-    return _refused(413, "the request's body is too large.", got=got, wanted=f"at most {MAX_BODY_BYTES} bytes", do="Send a shorter text.")
+def _too_large(got: str, limit: int) -> Refusal:
+    return _refused(413, "the request's body is too large.", got=got, wanted=f"at most {limit} bytes", do="Send a shorter text.")
 
 
-async def _answer(send: Send, refusal: Refusal) -> None:
-    body = json.dumps(refusal.error.to_json(), ensure_ascii=False).encode()
+async def _answer(send: Send, refusal: Refusal, *, is_protocol: bool) -> None:
+    parts = refusal.error.to_json()
+    body = json.dumps(error_json(parts, status=refusal.status) if is_protocol else parts, ensure_ascii=False).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -58,11 +58,19 @@ class ModelDesk:
             raise ModelBusy("too many questions wait for the model.", got=f"{SEATS} before this one", wanted=f"at most {SEATS} at a time", do=do)
         try:
             with self._lock:
-                if ref not in self._models:
-                    self._models[ref] = self._load(ref)
-                return ask(self._models[ref])
+                return ask(self._loaded(ref))
         finally:
             self._seats.release()
+
+    def model(self, ref: str) -> Model:
+        """The model, loaded if it is not; for who answers many questions at once and sees to it that not too many wait."""
+        with self._lock:
+            return self._loaded(ref)
+
+    def _loaded(self, ref: str) -> Model:
+        if ref not in self._models:
+            self._models[ref] = self._load(ref)
+        return self._models[ref]
 
     def _load(self, ref: str) -> Model:
         def progress(step: str, done: float, total: float, *, unit: str = "", note: str = "") -> None:

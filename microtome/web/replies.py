@@ -14,25 +14,40 @@ from microtome.errors import (
     ArtifactMissing,
     DocumentNotFound,
     FeatureNotFound,
+    GraphInvalid,
     MicrotomeError,
     ModelBusy,
+    ModelNotFound,
+    NodeNotFound,
+    PageNotFound,
     QueryInvalid,
     RequestRefused,
     ServerFailed,
     TokenOutOfRange,
     WorkspaceBusy,
 )
-from microtome.web.guard import is_loopback
+from microtome.web.guard import is_loopback, is_protocol
+from microtome.web.protocol_errors import error_json
 
 _STATUS: tuple[tuple[type[MicrotomeError], int], ...] = (
     (ArtifactMissing, 404),
     (FeatureNotFound, 404),
     (DocumentNotFound, 404),
+    (NodeNotFound, 404),
+    (GraphInvalid, 422),
     (QueryInvalid, 422),
     (TokenOutOfRange, 422),
     (RequestRefused, 403),
     (WorkspaceBusy, 503),
     (ModelBusy, 503),
+    (ServerFailed, 500),
+)
+_PROTOCOL_STATUS: tuple[tuple[type[MicrotomeError], int], ...] = (
+    (ModelNotFound, 404),
+    (ModelBusy, 429),
+    (RequestRefused, 403),
+    (PageNotFound, 404),
+    (WorkspaceBusy, 503),
     (ServerFailed, 500),
 )
 _GZIP_FROM_BYTES = 4096
@@ -75,5 +90,20 @@ def reply(request: Request, value: Any, *, status: int = 200) -> Response:
 
 def error_reply(request: Request, error: MicrotomeError) -> Response:
     """The four parts, with the HTTP status that fits the kind (400 for the rest)."""
-    status = next((status for kind, status in _STATUS if isinstance(error, kind)), 400)
-    return reply(request, error.to_json(), status=status)
+    return parts_reply(request, error.to_json(), status=status_of(error, is_protocol=is_protocol(request.scope["path"])))
+
+
+def parts_reply(request: Request, parts: Mapping[str, Any], *, status: int) -> Response:
+    """Four parts as a page or a client of the OpenAI protocol expects them."""
+    if not is_protocol(request.scope["path"]):
+        return reply(request, parts, status=status)
+    answer = Response(encode(error_json(parts, status=status)), status_code=status, media_type="application/json")
+    if status in (429, 503):
+        answer.headers["retry-after"] = "1"
+    return answer
+
+
+def status_of(error: MicrotomeError, *, is_protocol: bool) -> int:
+    """The HTTP status of a kind of error. The protocol has some of its own: 429 for a full queue, 404 for a model, 400 for what is asked wrongly."""
+    table = _PROTOCOL_STATUS if is_protocol else _STATUS
+    return next((status for kind, status in table if isinstance(error, kind)), 400)

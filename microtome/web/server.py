@@ -7,7 +7,7 @@ import secrets
 import socket
 import sys
 import webbrowser
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import uvicorn
@@ -28,9 +28,12 @@ def serve(
     open_browser: bool = True,
     token: str | None = None,
     model_loader: ModelLoader | None = None,
+    models: Iterable[str] = (),
     on_ready: Callable[[str], None] | None = None,
 ) -> None:
     """Serve `workspace` until Ctrl-C. `port` 0 takes any free one. `on_ready` gets the address when the port is held.
+
+    `models` are offered to clients of the OpenAI protocol.
 
     On another address than this machine's own every request needs `token`, which is made up unless given. Raises `PortTaken`.
     """
@@ -43,7 +46,7 @@ def serve(
         if open_browser and _has_screen():
             with contextlib.suppress(webbrowser.Error):
                 webbrowser.open(address)
-        app = create_app(workspace, model_loader=model_loader, token=token)
+        app = create_app(workspace, model_loader=model_loader, token=token, models=models)
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, server_header=False))
         server.run(sockets=[listener])
 

@@ -8,7 +8,7 @@ import pytest
 from microtome.cli.app import GROUPS, build_app
 from microtome.directions import load_direction
 from microtome.models import Site, tiny
-from microtome.steering import Ablate, Add, EditSet, Sampling, compare, of_norm, raw
+from microtome.steering import Ablate, Add, EditSet, Sampling, compare, load_variant, of_norm, raw
 from tests.cli.calls import Called, call
 
 MODEL = "tiny:llama@3"
@@ -166,3 +166,29 @@ def test_a_misspelt_recipe_is_told_the_nearest() -> None:
     called = call("direction", "consept", MODEL)
     assert called.code == 2
     assert 'Did you mean "concept"?' in called.err
+
+
+def test_edits_kept_under_a_name_are_listed_used_again_and_removed(workspace: Path) -> None:
+    made = steer(workspace, "--add", "ocean=4", "--save-as", "sailor", "--json")
+    assert made.code == 0, made.err
+    assert load_variant(workspace / "variants" / "sailor").edits == EditSet.from_json(made.json["edits"])
+    again = steer(workspace, "--edits", "sailor", "--json")
+    assert again.json["edited"] == made.json["edited"]
+    other = steer(workspace, "--ablate", "ocean", "--save-as", "sailor")
+    assert (other.code, "ArtifactConflict" in other.err) == (2, True)
+    listed = call("variants", "-w", str(workspace), "--json").json["variants"]
+    assert [(each["name"], each["model"], each["edits"], each["fingerprint"]) for each in listed] == [
+        ("sailor", MODEL, ["add"], made.json["fingerprint"])
+    ]
+    assert "sailor" in call("variants", "-w", str(workspace)).out
+    assert call("variants", "--remove", "sailor", "-w", str(workspace), "--json").json["variants"] == []
+    assert not (workspace / "variants" / "sailor").exists()
+    gone = call("variants", "--remove", "sailor", "-w", str(workspace))
+    assert (gone.code, "ArtifactMissing" in gone.err) == (2, True)
+
+
+def test_a_file_of_edits_may_use_names(workspace: Path, tmp_path: Path) -> None:
+    file = tmp_path / "named.json"
+    file.write_text(json.dumps([{"edit": "add", "component": "ocean", "strength": "0.1norm"}]))
+    spelled = EditSet.of(Add(component=load_direction(workspace / "directions" / "ocean"), strength=of_norm(0.1)))
+    assert steer(workspace, "--edits", str(file), "--json").json["fingerprint"] == spelled.fingerprint
