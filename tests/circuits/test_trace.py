@@ -41,8 +41,13 @@ def dense(graph: Graph) -> np.ndarray[Any, Any]:
     return made
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("family", TINY_FAMILIES)
+MATRIX = [
+    *((family, "cross-layer") for family in TINY_FAMILIES),
+    *((family, kind) for family in ("llama", "gpt_neox") for kind in ("layers", "skip")),
+]
+
+
+@pytest.mark.parametrize(("family", "kind"), MATRIX)
 def test_inputs_sum_to_what_the_model_measured_and_both_engines_agree(family: str, kind: str) -> None:
     model = model_of(family)
     given = transcoders(model, **KINDS[kind])
