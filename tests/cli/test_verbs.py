@@ -78,6 +78,44 @@ def test_show_answers_about_workspace_artifact_index_and_feature(workspace: Path
 
 
 @pytest.mark.usefixtures("made")
+def test_an_index_is_asked_with_texts_a_token_and_for_what_is_odd(workspace: Path, tmp_path: Path) -> None:
+    there = ("--workspace", str(workspace))
+    file = tmp_path / "prompts.txt"
+    file.write_text("the cold sea\n\nold birds sailed\n")
+    tested = call("show", "notes", "7", "--test", "the ship", "--test-file", str(file), *there, "--json").json["tests"]
+    assert [one["text"] for one in tested["tests"]] == ["the ship", "the cold sea", "old birds sailed"]
+    assert "3 prompts" in call("show", "notes", "7", "--test", "the ship", "--test-file", str(file), *there).out
+    found = call("show", "notes", "--text", "the cold sea", "--text", "the sea", "--without", "birds", *there, "--json").json["prompts"]
+    assert (found["positive"], found["negative"]) == (["the cold sea", "the sea"], ["birds"])
+    assert "on all of 2 prompts" in call("show", "notes", "--text", "the cold sea", "--text", "the sea", *there).out
+    assert call("show", "notes", "--token", " the", *there, "--json").json["token"]["occurrences"] > 0
+    assert call("show", "notes", "--label", "token", *there, "--json").json["table"]["search"] == "token"
+    other = tmp_path / "others.jsonl"
+    other.write_text('"birds stones rivers"\n{"text": "a letter about birds"}\n')
+    apart = call("show", "notes", "--separate", str(file), str(other), *there, "--json").json["separation"]
+    assert (apart["n_positive"], apart["n_negative"]) == (2, 2)
+    assert call("show", "notes", "--odd", *there, "--json").json["odd"]["n_features"] == 48
+    for line in (("--token", " the"), ("--label", "token"), ("--separate", str(file), str(other)), ("--odd",)):
+        assert call("show", "notes", *line, *there).code == 0
+    for wrong in (("--test", "a"), ("--without", "a"), ("--text", "a", "--odd"), ("7", "--test-file", str(tmp_path / "none"))):
+        assert call("show", "notes", *wrong, *there).code == 2
+    other.write_text("3\n")
+    assert "holds no text" in call("show", "notes", "7", "--test-file", str(other), *there).err
+
+
+@pytest.mark.usefixtures("made")
+def test_a_feature_is_dreamt_of_once(workspace: Path, tmp_path: Path) -> None:
+    there = ("--workspace", str(shutil.copytree(workspace, tmp_path / "workspace")))
+    rows = call("show", "notes", "--token", " the", *there, "--json").json["token"]["hits"]
+    line = ("dream", "notes", str(rows[0]["feature"]), "--length", "3", "--iterations", "2", "--population", "2", "--children", "2", *there)
+    first, again = call(*line, "--json"), call(*line, "--json")
+    assert first.json["dream"] == again.json["dream"]
+    assert first.json["dream"]["iterations"] == 2
+    assert [cost["reused"] for cost in again.json["costs"] if cost["step"] == "dream"] == [True]
+    assert "dreamt" in call(*line).out
+
+
+@pytest.mark.usefixtures("made")
 def test_what_looks_like_markup_is_printed_as_it_stands(workspace: Path, tmp_path: Path) -> None:
     hostile = "end [/b] :ship: tag"
     assert hostile in call("show", "notes", "--text", hostile, "--workspace", str(workspace)).out
