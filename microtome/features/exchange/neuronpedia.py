@@ -38,7 +38,7 @@ class Neuronpedia:
     def read(self, path: Path) -> Bundle:
         if path.is_file():
             return _one(path)
-        folders = {source.id: folder for folder in sorted(_folders(path)) for source in [_source(folder)]}
+        folders = {source.id: folder for folder in sorted(set(_folders(path))) for source in [_source(folder)]}
         sources = tuple(_source(folder) for folder in folders.values())
         return Bundle(
             format=NAME,
@@ -90,10 +90,11 @@ def _about(source: Source, *, layer: int) -> dict[str, Json]:
 
 
 def _folders(path: Path) -> Iterator[Path]:
-    """The folders of sources: this one, or those up to three folders below."""
-    for folder in (path, *(found for pattern in ("*", "*/*", "*/*/*") for found in path.glob(pattern))):
-        if next(iter((folder / "features").glob("batch-*.jsonl*")), None) is not None:
-            yield folder
+    """The folders of sources: this one, or those below it as `SOURCE`, `MODEL/SOURCE` or `v1/MODEL/SOURCE`."""
+    for pattern in ("features", "*/features", "*/*/features", "v1/*/*/features"):
+        for features in path.glob(pattern):
+            if next(features.glob("batch-*.jsonl*"), None) is not None:
+                yield features.parent
 
 
 def _source(folder: Path) -> Source:
