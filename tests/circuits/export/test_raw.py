@@ -113,7 +113,7 @@ def test_a_hostile_file_is_refused_by_name_and_not_run(peer: None, tmp_path: Pat
     torch.save({**as_peer(random_graph(1)), where: Hostile(trace)}, file)
     with pytest.raises(PickleRefused, match="run its code") as caught:
         read_raw(file)
-    assert "subprocess.call" in str(caught.value.got)
+    assert str(caught.value.got).endswith(".call")
     assert not trace.exists()
     with file.open("rb") as handle:
         torch.load(handle, weights_only=False)
