@@ -1,20 +1,24 @@
 """Measured effects against a plain forward under the edit, and what the catalogue keeps of them."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pytest
 import torch
 
 from microtome.errors import ConfigError, ShapeMismatch
 from microtome.features import Effects, EffectsConfig, FeatureIndex
-from microtome.models import tiny
+from microtome.features.effects import _controls  # pyright: ignore[reportPrivateUsage]  # the part under test
+from microtome.models import Site, tiny
 from microtome.shapes import Tensor
+from tests.features.planted import planted
 from tests.features.small_set import D, MadeSet
 from tests.features.small_store import SITE, Made
 
 FEW = EffectsConfig(examples=3, tokens=5)
 
 
-def _logs(made: Made, index: FeatureIndex, feature: int, *, peak: int, factor: float) -> Tensor:
+def _logs(made: Made, index: FeatureIndex, feature: int, *, peak: int, factor: float, along: Mapping[Site, Tensor] | None = None) -> Tensor:
     """Log-probabilities after the peak from a forward of the whole context, its activations multiplied by hand."""
     corpus = made.corpus
     context = int(corpus.context_of([peak])[0])
@@ -27,11 +31,9 @@ def _logs(made: Made, index: FeatureIndex, feature: int, *, peak: int, factor: f
     place = index.place(feature)
     dictionary = index.store.members.dictionaries[place.member]
 
-    def edit(write: int) -> Tensor:
-        return (factor - 1) * torch.from_numpy(amounts)[:, None] * dictionary.direction(place.number, write=dictionary.writes[write])
-
-    added = [edit(i) for i in range(len(dictionary.writes))]
-    edits = {site: (lambda x, i=i: x + added[i]) for i, site in enumerate(dictionary.writes)}
+    vectors = along or {site: dictionary.direction(place.number, write=site) for site in dictionary.writes}
+    added = {site: (factor - 1) * torch.from_numpy(amounts)[:, None] * vector for site, vector in vectors.items()}
+    edits = {site: (lambda x, part=part: x + part) for site, part in added.items()}
     return made.model.logits(tokens, edit=edits)[0, peak - start, : len(made.model.tokenizer)].double().log_softmax(-1)
 
 
@@ -70,11 +72,46 @@ def test_a_transcoder_feature_is_edited_at_every_site_that_it_writes(kind: str, 
     _by_hand(made.base, index, 3, found=found)
 
 
-def test_a_feature_that_writes_nothing_has_no_effect_and_a_planted_strong_one_beats_its_control(made: Made, index: FeatureIndex) -> None:
-    """A direction along the unembedding of one token raises that token; a random one of the same length does not."""
-    strong = index.effects(5, model=made.model, config=EffectsConfig(examples=4))
-    assert strong is not None
-    assert all(change.kl > 0 and change.control > 0 for change in strong.changes)
+def test_a_planted_direction_raises_its_token_doubled_and_lowers_it_ablated(made: Made, index: FeatureIndex) -> None:
+    """Feature 0 writes along the unembedding of one token."""
+    token, draw = 75, torch.Generator().manual_seed(1)
+    decoders = torch.randn(8, made.model.d_model, generator=draw)
+    rows = made.model.unembed().float()
+    decoders[0] = 20 * rows[token] / rows[token].norm()
+    dense = np.zeros((made.corpus.n_tokens, 8), np.float32)
+    dense[::5] = 1.0
+    strong = planted(made, index, dense, encoders=decoders, decoders=decoders, name="strong")
+    found = strong.effects(0, model=made.model, config=EffectsConfig(examples=6, tokens=3))
+    assert found is not None
+    ablated, doubled = found.changes
+    assert doubled.promoted[0].token == token
+    assert ablated.suppressed[0].token == token
+    assert doubled.promoted[0].change > 2 * doubled.promoted[1].change
+    assert doubled.loss is not None
+    assert found.size == pytest.approx(20.0, rel=1e-3)
+
+
+def test_the_control_is_another_features_direction_made_as_long(layers: MadeSet, layers_index: FeatureIndex) -> None:
+    """By hand: the same pushes along the directions that were drawn."""
+    feature, store = 3, layers_index.store
+    found = layers_index.effects(feature, model=layers.base.model, config=FEW)
+    assert found is not None
+    writes = store.wiring.writes(feature)
+    peaks = store.rows.row(feature)["top_positions"][: found.n]
+    drawn = _controls(store, feature, writes, n=found.n, seed=FEW.seed)
+    for change in found.changes:
+        kl: list[float] = []
+        for peak, control in zip(peaks, drawn, strict=True):
+            for site, vector in control.items():
+                assert float(vector.norm()) == pytest.approx(float(writes[site].norm()), rel=1e-5)
+                cosines = [float(torch.cosine_similarity(vector, store.wiring.writes(other)[site], dim=0)) for other in range(D) if other != feature]
+                assert max(cosines) == pytest.approx(1.0, abs=1e-5)
+            plain, edited = (_logs(layers.base, layers_index, feature, peak=peak, factor=factor, along=control) for factor in (1.0, change.factor))
+            kl.append(float((edited.exp() * (edited - plain)).sum()))
+        assert change.control == pytest.approx(np.mean(kl), rel=1e-3, abs=1e-9)
+
+
+def test_a_dead_feature_has_no_examples_to_measure_on(made: Made, index: FeatureIndex) -> None:
     dead = index.effects(63, model=made.model, config=FEW)
     assert dead is not None
     assert (dead.n, dead.changes) == (0, ())
