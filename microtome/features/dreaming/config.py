@@ -26,7 +26,7 @@ class DreamConfig:
     restart_every: int = 30
     """Iterations after which all parents begin again from the best one at a penalty in the middle; 0 never does."""
     start: Literal["random", "corpus"] = "random"
-    """What the first parents are: random tokens, or the strongest texts of the corpus."""
+    """What the first parents are: random tokens, or for each penalty the best of the corpus' texts, which then are on the front too."""
     at: Literal["last", "any"] = "last"
     """Where the activation counts: on the last token, or on whichever is strongest."""
     corpus_texts: int = 256

@@ -91,7 +91,7 @@ class _Run:
         corpus = [Point(tokens=text, share=one.share, cross_entropy=one.cross_entropy, iteration=0) for text, one in zip(texts, judged, strict=True)]
         at = self._resumed(draft) if draft is not None and draft.has(_STATE) else None
         if at is None:
-            at = begin(self._judge, self._config, corpus=texts)
+            at = begin(self._judge, self._config, corpus=list(zip(texts, judged, strict=True)))
         planned = self._config.iterations
         while at.iteration < planned:
             advance(self._judge, self._config, at)

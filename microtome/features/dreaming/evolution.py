@@ -44,16 +44,18 @@ def penalties(config: DreamConfig) -> Array:
     return np.geomspace(config.penalty_low, config.penalty_high, config.population)
 
 
-def begin(judge: Judge, config: DreamConfig, *, corpus: list[Prompt]) -> Population:
-    """The first parents: random text, or the strongest texts of the corpus (random ones where there are too few)."""
+def begin(judge: Judge, config: DreamConfig, *, corpus: list[tuple[Prompt, Judged]]) -> Population:
+    """The first parents: random text, or for each penalty the best text of the corpus (random text where none of them can be typed)."""
     draw = np.random.default_rng([config.seed, 0])
     allowed = set(judge.usable.tolist())
-    texts = [prompt for prompt in corpus if allowed.issuperset(prompt) and judge.is_text(prompt)] if config.start == "corpus" else []
-    parents = texts[: config.population]
-    while len(parents) < config.population:
-        parents.append(random_prompt(judge, draw, length=config.length))
-    made = Population(iteration=0, parents=parents, judged=judge.judge(parents), front=())
-    made.note(made.parents, made.judged)
+    pool = [one for one in corpus if allowed.issuperset(one[0]) and judge.is_text(one[0])] if config.start == "corpus" else []
+    texts, values = [text for text, _ in pool], [judged for _, judged in pool]
+    if not texts:
+        texts = [random_prompt(judge, draw, length=config.length) for _ in range(config.population)]
+        values = judge.judge(texts)
+    keep = _losses(values, penalties(config)).argmin(1) if pool else range(config.population)
+    made = Population(iteration=0, parents=[texts[i] for i in keep], judged=[values[i] for i in keep], front=())
+    made.note(texts, values)
     return made
 
 
