@@ -12,24 +12,24 @@ from microtome.features.store import Store
 def alike(store: Store, feature: int, *, limit: int) -> Alikes:
     """Both lists with both cosines; a zero direction has cosine 0 to all, and the feature itself is left out."""
     encoder, decoder = cosines(store, feature)
-    span = store.numbering.span(store.numbering.place(feature).member)
+    first = int(store.numbering.starts[store.numbering.place(feature).member])
     together = counts_together(store, feature)
     labels, densities = store.labels(), store.rows.numbers["density"]
 
     def listed(values: Array) -> tuple[Alike, ...]:
         found: list[Alike] = []
-        for at in nearest(values, limit=limit, without=feature - span.start):
-            place = store.numbering.place(span.start + at)
+        for at in nearest(values, limit=limit, without=feature - first):
+            place = store.numbering.place(first + at)
             found.append(
                 Alike(
-                    feature=span.start + at,
+                    feature=first + at,
                     site=str(place.site),
                     number=place.number,
-                    label=labels[span.start + at],
+                    label=labels[first + at],
                     encoder=float(encoder[at]),
                     decoder=float(decoder[at]),
-                    together=int(together[span.start + at]),
-                    density=float(densities[span.start + at]),
+                    together=int(together[first + at]),
+                    density=float(densities[first + at]),
                 )
             )
         return tuple(found)

@@ -44,7 +44,7 @@ def test_correlations_across_layers_equal_brute_force(layers: MadeSet, layers_in
     keep = layers_index.store.postings.keep()
     a = layers.dense(keep)[keep].astype(np.float64)
     with np.errstate(invalid="ignore"):
-        r = np.nan_to_num(np.corrcoef(a.T))
+        r: Matrix = np.nan_to_num(np.asarray(np.corrcoef(a.T)))
     for feature in (0, 30, 71):
         found = layers_index.across(feature, limit=LAYERS * D)
         others = [i for i in range(LAYERS * D) if i // D != feature // D]

@@ -95,5 +95,5 @@ def test_an_interrupted_measurement_of_losses_goes_on(made: Made, tmp_path: Path
     again = len(calls) - before
     measure_losses(made.model, made.corpus, out=tmp_path / "whole")
     assert again < len(calls) - before - again
-    parts = [losses.Losses.open(tmp_path / name).here for name in ("part", "whole")]
-    np.testing.assert_array_equal(*parts)
+    part, whole = (losses.Losses.open(tmp_path / name).here for name in ("part", "whole"))
+    np.testing.assert_array_equal(part, whole)
