@@ -11,6 +11,9 @@ export const HELP = [
   ["f", "feature table"],
   ["o", "overview of the index"],
   ["d", "light or dark"],
+  ["i  n", "in a graph: to the strongest input, output"],
+  ["p", "in a graph: pin the node"],
+  ["u  U", "in a graph: undo, redo"],
   ["Esc", "leave a field, close, unpin"],
   ["?", "this help"],
 ];

@@ -1,4 +1,5 @@
-// The workspace: which indexes there are.
+// The workspace: which indexes and graphs there are.
+import { GraphCards } from "../graph/cards.js";
 import { Empty, ErrorPanel, Loading } from "../panels/states.js";
 import { Reproduce } from "../panels/reproduce.js";
 import { useAnswer } from "../lib/api.js";
@@ -21,6 +22,7 @@ export function HomePage() {
         : html`<h2><a href=${at(entry.name)}>${entry.name}</a></h2><dl class="facts">${Object.entries(entry.summary).filter(([, fact]) => typeof fact !== "object").map(([name, fact]) => html`<dt>${name}</dt><dd>${typeof fact === "number" ? count(fact) : fact}</dd>`)}</dl>
           <p><a href=${at(entry.name)}>Overview</a> · <a href=${`${at(entry.name)}/features`}>Features</a> · <a href=${`${at(entry.name)}/documents`}>Documents</a></p>`}
     </li>`)}</ul>
+    <${GraphCards} />
     ${others.length > 0 && html`<p class="quiet">Also here: ${others.map(([kind, names]) => `${kind} ${/** @type {string[]} */ (names).join(", ")}`).join(" · ")}.</p>`}
     <${Reproduce} recipe=${list.reproduce} json="/api" />`;
 }
