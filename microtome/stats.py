@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,3 +56,35 @@ def wilson(successes: int, n: int, *, z: float = 1.96) -> Interval:
     middle = (share + spread / 2) / (1 + spread)
     half = z * math.sqrt(share * (1 - share) / n + spread / (4 * n)) / (1 + spread)
     return Interval(low=max(0.0, middle - half), high=min(1.0, middle + half))
+
+
+def rank_correlation(left: ArrayLike, right: ArrayLike) -> float:
+    """Spearman's rank correlation, equal values sharing the mean of their ranks; NaN where a side is constant or has fewer than two values."""
+    a, b = _ranks(np.asarray(left, dtype=np.float64)), _ranks(np.asarray(right, dtype=np.float64))
+    assert a.shape == b.shape
+    a, b = a - a.mean() if len(a) else a, b - b.mean() if len(b) else b
+    size = math.sqrt(float(a @ a) * float(b @ b))
+    return float(a @ b) / size if size > 0 else math.nan
+
+
+def bootstrap_rank_correlation(left: ArrayLike, right: ArrayLike, *, seed: int = 0, draws: int = 1000) -> Interval:
+    """95 % percentile interval of the rank correlation, resampling the pairs with replacement.
+
+    Draws in which a side is constant are left out; where all of them are, the interval is the whole of [−1, 1].
+    """
+    a, b = np.asarray(left, dtype=np.float64), np.asarray(right, dtype=np.float64)
+    assert a.shape == b.shape
+    assert a.ndim == 1
+    picks = np.random.default_rng(seed).integers(0, max(len(a), 1), size=(draws if len(a) else 0, len(a)))
+    found = np.array([rank_correlation(a[some], b[some]) for some in picks])
+    found = found[~np.isnan(found)]
+    if not len(found):
+        return Interval(low=-1.0, high=1.0)
+    low, high = np.quantile(found, [0.025, 0.975])
+    return Interval(low=float(low), high=float(high))
+
+
+def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Ranks from 1, equal values sharing the mean of theirs."""
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[inverse]
