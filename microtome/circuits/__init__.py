@@ -10,11 +10,14 @@ from microtome.circuits.density import densities_from, without
 from microtome.circuits.graph import BIASES, KINDS, Edges, Graph, Nodes
 from microtome.circuits.heads import Loadings, head_loadings
 from microtome.circuits.influence import Influence, influence
+from microtome.circuits.intervene import Intervention, Patched, Patching, SweepPoint, continuations, interventions, patch, sweep_end_layers
 from microtome.circuits.labels import Labels, labels_from
 from microtome.circuits.looking import Looking, Pair, looking
 from microtome.circuits.merge import Column, Merged, SharedEdge, SharedNode, align, contrast, merge
+from microtome.circuits.missing import MissingEdges, SwapConfig, SwapTest, missing_edges
 from microtome.circuits.names import find_node, node_name
 from microtome.circuits.paths import FoundPath, paths, target_paths
+from microtome.circuits.predict import NodeEffects, Trial, TrialConfig, TrialNode, effects_on, trial
 from microtome.circuits.prune import EDGE_THRESHOLD, NODE_THRESHOLD, Pruned, prune
 from microtome.circuits.replacement import Replacement
 from microtome.circuits.scores import Scores, scores, subgraph_scores
@@ -80,4 +83,22 @@ __all__ = [
     "Column",
     "SharedNode",
     "SharedEdge",
+    "Intervention",
+    "interventions",
+    "Patching",
+    "Patched",
+    "patch",
+    "SweepPoint",
+    "sweep_end_layers",
+    "continuations",
+    "NodeEffects",
+    "effects_on",
+    "TrialConfig",
+    "TrialNode",
+    "Trial",
+    "trial",
+    "SwapConfig",
+    "SwapTest",
+    "MissingEdges",
+    "missing_edges",
 ]
