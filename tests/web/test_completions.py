@@ -178,7 +178,7 @@ def test_thirty_two_clients_with_edits_of_their_own_get_what_each_gets_alone(cli
     [
         ({"model": "pirat"}, openai.NotFoundError, 'Did you mean "pirate"?'),
         ({"extra_body": {"edits": [{"edit": "ad"}]}}, openai.BadRequestError, "add"),
-        ({"extra_body": {"edits": [{"edit": "add", "component": "d7", "strength": "1"}]}}, openai.BadRequestError, 'Did you mean "d0"?'),
+        ({"extra_body": {"edits": [{"edit": "add", "component": "d7", "strength": "1"}]}}, openai.BadRequestError, 'holds no direction "d7"'),
         ({"extra_body": {"edits": [{"edit": "add", "component": "../../x", "strength": "1"}]}}, openai.BadRequestError, "holds no direction"),
         ({"extra_body": {"edits": push(0).to_json() | {"on_conflict": "never"}}}, openai.BadRequestError, "on_conflict"),
         ({"extra_body": {"edit": []}}, openai.BadRequestError, "edit"),
@@ -286,8 +286,11 @@ def test_a_client_that_goes_away_takes_its_request_back(address: str, client: Op
     assert now['microtome_endings_total"cancelled"'] > before
 
 
-def test_a_full_queue_is_429_and_ten_thousand_requests_leave_the_server_alive(folder: Path, model: Model):
-    """One row at a time and two that may wait: nearly all of a flood is turned away, what was taken in is answered, and the next one too."""
+def test_a_full_queue_is_429_and_a_flood_leaves_the_server_alive(folder: Path, model: Model):
+    """One row at a time and two that may wait: nearly all of a flood is turned away, what was taken in is answered, and the next one too.
+
+    `bench/serving.py` sends ten thousand.
+    """
     with serving(app_of(folder, model, limits=Limits(rows=1, waiting=2, new_tokens=100))) as address, client_of(address) as client:
         first = client.chat.completions.create(model=REF, messages=messages(), max_tokens=5, temperature=0)
         body = json.dumps({"model": REF, "messages": messages(), "max_tokens": 60, "n": 2, "temperature": 0}).encode()
@@ -300,10 +303,10 @@ def test_a_full_queue_is_429_and_ten_thousand_requests_leave_the_server_alive(fo
                     found.append((answer.status_code, answer.headers.get("retry-after")))
 
         with ThreadPoolExecutor(16) as pool:
-            list(pool.map(flood, [25] * 16))
-        assert len(found) == 400
+            list(pool.map(flood, [15] * 16))
+        assert len(found) == 240
         assert set(found) <= {(200, None), (429, "1")}
-        assert found.count((429, "1")) > 200
+        assert found.count((429, "1")) > 100
         assert found.count((200, None)) > 0
         again = client.chat.completions.create(model=REF, messages=messages(), max_tokens=5, temperature=0)
         assert again.choices[0].message.content == first.choices[0].message.content
