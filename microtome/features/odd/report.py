@@ -126,7 +126,7 @@ def _antipode(store: Store, feature: int) -> Antipode | None:
     best = int(products.argmax())
     if products[best] <= 0:
         return None
-    other = store.numbering.span(place.member).start + best
+    other = int(store.numbering.starts[place.member]) + best
     count = store.rows.numbers["count"]
     rarer = int(min(count[feature], count[other]))
     return Antipode(
