@@ -10,6 +10,7 @@ from fastapi.testclient import TestClient
 from microtome.models import Model, tiny
 from microtome.progress import Progress
 from microtome.web import create_app
+from tests.web.graphs import make_graphs
 from tests.web.serving import serving
 from tests.web.small import make_workspace
 
@@ -23,6 +24,14 @@ def model() -> Model:
 def workspace(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("workspace")
     make_workspace(folder, model)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def circuits(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace with graphs, and the feature index of what they are made of."""
+    folder = tmp_path_factory.mktemp("circuits")
+    make_graphs(folder, model)
     return folder
 
 
