@@ -108,7 +108,7 @@ def test_pieces_make_the_text_and_a_stop_across_tokens_is_never_shown(llama: Mod
     shown = [choice for piece in pieces for choice in piece.choices]
     assert shown == list(made.choices[: len(shown)])
     assert len("".join(choice.text for choice in shown[:-1])) < len(made.text) <= len("".join(choice.text for choice in shown))
-    assert len(pieces) > 5
+    assert len(pieces) > 2
 
 
 def test_a_cancelled_row_ends_and_the_others_go_on(llama: Model):
@@ -164,10 +164,10 @@ def test_what_can_be_refused_is_refused_at_once_and_leaves_no_seat_taken(llama: 
     engine = Engine(llama, limits=Limits(new_tokens=50))
     nowhere = EditSet.of(Add(component=direction(), strength=raw(1), where=Where(text="not in the prompt")))
     for wrong, kind in (
-        (Request(prompt=PROMPTS[0], edits=nowhere), NothingToEdit),
+        (Request(prompt=PROMPTS[0], edits=nowhere, sampling=FREE), NothingToEdit),
         (Request(prompt=PROMPTS[0], sampling=Sampling(max_new_tokens=51)), QueryInvalid),
-        (Request(prompt=""), TokenOutOfRange),
-        (Request(prompt=Row(tokens=(5, 10**6))), TokenOutOfRange),
+        (Request(prompt="", sampling=FREE), TokenOutOfRange),
+        (Request(prompt=Row(tokens=(5, 10**6)), sampling=FREE), TokenOutOfRange),
         (Request(prompt="the " * 200, sampling=FREE), TokenOutOfRange),
     ):
         with pytest.raises(kind):
