@@ -134,8 +134,7 @@ def steer(
             "edits": edits,
             "fingerprint": edits.fingerprint,
         }
-        result |= _compared(both)
-        views = _side_by_side(both, loaded)
+        result, views = result | _compared(both), _side_by_side(both, loaded)
         if save_as is not None:
             result["saved"] = str(_save(save_as, edits, loaded, session=session))
         more = passages_of(measuring.prompts, chat=False) if measuring.prompts else []

@@ -21,7 +21,7 @@ def variants(
 
     `microtome steer … --save-as NAME` makes one; `--edits NAME` uses it again.
 
-    Examples:
+    For example:
 
         microtome variants
 

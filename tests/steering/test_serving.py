@@ -3,6 +3,7 @@
 import threading
 from dataclasses import replace
 from itertools import cycle, islice
+from time import sleep
 
 import pytest
 import torch
@@ -153,7 +154,7 @@ def test_a_full_queue_says_so_and_takes_all_or_none(llama: Model):
 def test_time_ends_a_row_with_what_it_has_and_a_waiting_one_with_an_error(llama: Model):
     engine = Engine(llama, limits=Limits(rows=1, seconds=0.2))
     long = Request(prompt=PROMPTS[0], sampling=replace(FREE, max_new_tokens=100))
-    first, second = engine.submit([long, long], on_piece=lambda _: threading.Event().wait(0.05) and None)
+    first, second = engine.submit([long, long], on_piece=lambda _: sleep(0.05))
     made = first.result()
     assert (made.ending, len(made.tokens) < 100) == ("time", True)
     with pytest.raises(ModelBusy, match="time ended"):
