@@ -152,9 +152,10 @@ class Patched:
     clean: Float[Tensor, "kept vocab"]
     """Logits at the kept positions; of the same arithmetic as `logits`, so that no intervention is no difference to the bit."""
     logits: Float[Tensor, "groups kept vocab"]
-    clean_read: Mapping[Site, Float[Tensor, "pos width"]]
-    """Activations at the sites that were asked for."""
-    read: Mapping[Site, Float[Tensor, "groups pos width"]]
+    clean_read: Mapping[Site, Tensor]
+    """Activations at the sites that were asked for, `[pos width]`."""
+    read: Mapping[Site, Tensor]
+    """The same under each group, `[groups pos width]`."""
 
     def kl(self) -> Float[Tensor, "groups kept"]:
         """KL(clean ‖ patched) of the next token at each kept position, in nats."""
