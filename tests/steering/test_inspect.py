@@ -35,7 +35,7 @@ if __name__ == "__main__":
     found = {}
     for name, arguments in (("openai-api/local/sailor", {}), ("microtome/sailor", {"workspace": workspace})):
         (log,) = eval(task, model=name, model_args=arguments, **options)
-        samples = [(str(sample.input), sample.output.completion, sample.output.stop_reason) for sample in log.samples or []]
+        samples = [(sample.messages[0].text, sample.output.completion, sample.output.stop_reason) for sample in log.samples or []]
         found[name] = {"status": log.status, "error": str(log.error), "samples": samples, "scores": len(log.results.scores) if log.results else 0}
     json.dump(found, open(out, "w"))
 """
