@@ -53,9 +53,7 @@ def open_(folder: Path) -> None:
             found[(where[:, 0] * context + where[:, 1]).numpy(), latent.latent.latent_index] = values.float().numpy()
             seen += 1
     assert np.array_equal(found, dense), "the activations it loads are not those of the index"
-    print(
-        json.dumps({"latents loaded": seen, "activations": int((found > 0).sum()), "of features": len(expected)})
-    )
+    print(json.dumps({"latents loaded": seen, "activations": int((found > 0).sum()), "of features": len(expected)}))
 
 
 {"make": make, "open": open_}[sys.argv[1]](Path(sys.argv[2]))
