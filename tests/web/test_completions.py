@@ -287,10 +287,7 @@ def test_a_client_that_goes_away_takes_its_request_back(address: str, client: Op
 
 
 def test_a_full_queue_is_429_and_a_flood_leaves_the_server_alive(folder: Path, model: Model):
-    """One row at a time and two that may wait: nearly all of a flood is turned away, what was taken in is answered, and the next one too.
-
-    `bench/serving.py` sends ten thousand.
-    """
+    """One row at a time and two that may wait: nearly all of a flood is turned away, what was taken in is answered, and the next one too."""
     with serving(app_of(folder, model, limits=Limits(rows=1, waiting=2, new_tokens=100))) as address, client_of(address) as client:
         first = client.chat.completions.create(model=REF, messages=messages(), max_tokens=5, temperature=0)
         body = json.dumps({"model": REF, "messages": messages(), "max_tokens": 60, "n": 2, "temperature": 0}).encode()
