@@ -164,8 +164,8 @@ def _glibc() -> ctypes.CDLL | None:
 
 @contextmanager
 def core_workers(device: "torch.device") -> Generator[RunAll]:
-    """For forwards of a model, and steps of many learners: on a CPU, as many threads as torch would use, each with torch confined to itself; elsewhere
-    the calling thread.
+    """For forwards of a model, and steps of many learners: on a CPU, as many threads as torch would use, each with torch confined to itself;
+    elsewhere the calling thread.
 
     Cores that share one forward wait for each other at every product, which costs a quarter of their time. Results do not depend on their number.
     """

@@ -50,7 +50,9 @@ def test_with_all_held_doubling_and_ablating_are_the_analytic_direct_effects(fam
     skips = {layer: member.W_skip * member.input_scale for layer, member in enumerate(members) if member.W_skip is not None}
     frozen = Frozen(model, torch.tensor(found.tokens), skips=skips)
     reader = dictionaries.members[-1].encoder_directions()[5]
-    head = model.hf.get_output_embeddings().weight[7]
+    unembedding = model.hf.get_output_embeddings()
+    assert unembedding is not None
+    head = unembedding.weight[7]
     for site, vector in ((last, reader), (norm, head)):
         ran = frozen.run(read=[site], leaves=sites)
         (ran.values[site][-1] @ vector).backward()
