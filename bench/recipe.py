@@ -5,7 +5,7 @@ buffer. Everything is in the time: loading the model, tokenizing, the forwards, 
 the text must have been fetched before. Held-out FVU is compared with a quick study of the same sizes (300,000 tokens, 3 epochs), on all held-out
 tokens but the first of a context. The dictionary's own figures leave out attention sinks too (2 % of the tokens, whose MLP outputs are up to 40 times
 as long): they are easily reconstructed, and FVU without them is higher.
-`--keep DIR` makes the workspace there and leaves it.
+The workspace is left in bench/.work/plt for the scripts that use the set; `--keep DIR` makes it elsewhere.
 """
 
 import argparse
@@ -15,7 +15,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from pathlib import Path
@@ -64,9 +63,13 @@ def fvu_with_sinks(workspace: Path) -> dict[int, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--keep", type=Path, default=None, help="make the workspace in this folder and leave it")
+    parser.add_argument("--keep", type=Path, default=None, help="a new folder for the workspace")
     keep: Path | None = parser.parse_args().keep
-    workspace = keep or Path(tempfile.mkdtemp(prefix="microtome-bench-"))
+    workspace = keep or Path(__file__).parent / ".work" / "plt"
+    if keep is None:
+        shutil.rmtree(workspace, ignore_errors=True)
+    elif keep.exists():
+        parser.error(f"{keep} is there already")
     command = [sys.executable, "-m", "microtome", "train", "--recipe", "demo-plt", "--workspace", str(workspace), "--json"]
     began = time.monotonic()
     run = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL, env={**os.environ, "OMP_WAIT_POLICY": "passive"})
@@ -86,8 +89,6 @@ def main() -> None:
     within("transcoders of 30 layers, peak memory", peak[0] / GIGABYTE, limit=6.0, unit="GB")
     for layer, fvu in STUDY.items():
         within(f"transcoders of 30 layers, FVU of layer {layer} beside the study's", found[layer], limit=fvu, unit="FVU")
-    if keep is None:
-        shutil.rmtree(workspace, ignore_errors=True)
 
 
 if __name__ == "__main__":
