@@ -23,7 +23,7 @@ demo: $(STAMPS)/package  ## From nothing to explored features in the browser (SE
 	@$(BIN)/microtome demo $(if $(filter 0 no false,$(SERVE)),--no-serve)
 
 test: $(STAMPS)/dev chromium  ## All tests that need no GPU; those that drive the pages need Chromium
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --durations=25 --durations-min=5
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations=25 --durations-min=5
 
 check: $(STAMPS)/dev js  ## Format, lint, types (Python and JavaScript), import contract, limits, docs
 	@$(BIN)/ruff format --check .

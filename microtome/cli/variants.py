@@ -19,9 +19,7 @@ def variants(
 ) -> None:
     """List the saved variants of a workspace: named sets of edits, which `microtome serve` offers as models.
 
-    `microtome steer … --save-as NAME` makes one; `--edits NAME` uses it again.
-
-    For example:
+    `microtome steer … --save-as NAME` makes one; `--edits NAME` uses it again. Examples:
 
         microtome variants
 

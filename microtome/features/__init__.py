@@ -12,10 +12,11 @@ from microtome.features.config import IndexConfig
 from microtome.features.effect_records import Change, Effects, TokenShift
 from microtome.features.effects import EffectsConfig
 from microtome.features.feature_card import Card
+from microtome.features.feature_loss import FeatureLoss, MeanLoss, SliceLoss
 from microtome.features.found import PromptHit, PromptSearch, Separation, Separator, TextTests, TokenHit, TokenSearch
 from microtome.features.index import FeatureIndex
 from microtome.features.links import Alike, Alikes, Coactive, Link, Links, Match, Matches, Suppressed, Suspect
-from microtome.features.losses import FeatureLoss, MeanLoss, SliceLoss, measure_losses
+from microtome.features.losses import measure_losses
 from microtome.features.members import Place
 from microtome.features.records import (
     Breakdown,

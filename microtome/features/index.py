@@ -27,10 +27,10 @@ from microtome.features.components import Component, component
 from microtome.features.effect_records import Effects
 from microtome.features.effects import EffectsConfig
 from microtome.features.feature_card import Card
+from microtome.features.feature_loss import FeatureLoss, feature_loss
 from microtome.features.found import PromptSearch, Separation, TextTests, TokenSearch
 from microtome.features.html import overview_html
 from microtome.features.links import Alikes, Coactive, Links, Matches, Suspect
-from microtome.features.losses import FeatureLoss, feature_loss
 from microtome.features.members import Place
 from microtome.features.records import DocumentList, DocumentView, Label, Overview, RuleLabel, Search, Table, TextTest, TokenView, Window
 from microtome.features.separate import Compared, separate
