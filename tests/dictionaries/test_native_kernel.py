@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from microtome import compiled
 from microtome.dictionaries.kernels import Proposer, decode, feature_sums, native, pairs_above, pick_product, row_dots, top_k_pairs
 from microtome.errors import ShapeMismatch
 
@@ -43,9 +44,9 @@ def odd_rows(kind: str) -> torch.Tensor:
 @pytest.fixture
 def fresh() -> Iterator[None]:
     """The library is looked for again, in the test and after it."""
-    native._load.cache_clear()
+    native.LIBRARY.forget()
     yield
-    native._load.cache_clear()
+    native.LIBRARY.forget()
 
 
 @COMPILED
@@ -176,13 +177,13 @@ def test_a_library_that_others_could_have_written_is_not_run(monkeypatch: pytest
     built.write_bytes(b"planted")
     built.chmod(0o777)
     built.parent.chmod(0o777)
-    native._load.cache_clear()
+    native.LIBRARY.forget()
     assert native.available()
     assert len(built.read_bytes()) == len(good)
     assert not (built.stat().st_mode | built.parent.stat().st_mode) & 0o022
-    monkeypatch.setattr(native.os, "getuid", lambda: built.stat().st_uid + 1)
+    monkeypatch.setattr(compiled.os, "getuid", lambda: built.stat().st_uid + 1)
     if built.stat().st_uid:
-        native._load.cache_clear()
+        native.LIBRARY.forget()
         assert "another user" in (native.why_not() or "")
 
 
