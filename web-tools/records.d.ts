@@ -536,10 +536,157 @@ interface Odd {
   readonly pc1: string;
   readonly counts: Record<string, number>;
   readonly dense: readonly (DenseFeature)[];
+  readonly cosines: readonly (readonly (number)[])[];
   readonly duplicates: readonly (Duplicate)[];
   readonly dead: readonly (number)[];
   readonly rare: readonly (OddFeature)[];
   readonly one_token: readonly (OddFeature)[];
+}
+
+interface Overlap {
+  readonly name: string;
+  readonly draws: number;
+  readonly dimension: number;
+  readonly cosines: readonly (number)[];
+  readonly shared: number;
+  readonly low: number;
+  readonly high: number;
+  readonly single: number;
+}
+
+interface Stability {
+  readonly index: string;
+  readonly other: string;
+  readonly n_dense: number;
+  readonly other_dense: number;
+  readonly rank: number;
+  readonly other_rank: number;
+  readonly width: number;
+  readonly dense: Overlap | null;
+  readonly controls: readonly (Overlap)[];
+}
+
+interface Removed {
+  readonly name: string;
+  readonly draws: number;
+  readonly kl: number;
+  readonly kl_low: number;
+  readonly kl_high: number;
+  readonly loss: number;
+  readonly loss_low: number;
+  readonly loss_high: number;
+  readonly variance: number;
+  readonly norm: number;
+}
+
+interface Ablation {
+  readonly index: string;
+  readonly model: string;
+  readonly sites: readonly (string)[];
+  readonly n_dense: number;
+  readonly dimensions: Record<string, number>;
+  readonly widths: Record<string, number>;
+  readonly contexts: number;
+  readonly tokens: number;
+  readonly loss: number;
+  readonly removed: readonly (Removed)[];
+}
+
+interface FeatureList {
+  readonly name: string;
+  readonly features: readonly (number)[];
+  readonly created: string;
+}
+
+interface KeptFeature {
+  readonly feature: number;
+  readonly site: string;
+  readonly label: string;
+  readonly origin: string;
+  readonly verdict: string;
+  readonly lists: readonly (string)[];
+  readonly notes: readonly (Note)[];
+  readonly density: number;
+  readonly max: number;
+}
+
+interface Kept {
+  readonly index: string;
+  readonly id: string;
+  readonly lists: readonly (FeatureList)[];
+  readonly features: readonly (KeptFeature)[];
+}
+
+interface ClusterTerm {
+  readonly kind: string;
+  readonly text: string;
+  readonly share: number;
+  readonly overall: number;
+  readonly score: number;
+}
+
+interface Cluster {
+  readonly number: number;
+  readonly label: string;
+  readonly size: number;
+  readonly x: number;
+  readonly y: number;
+  readonly terms: readonly (ClusterTerm)[];
+  readonly null: number;
+  readonly is_weak: boolean;
+}
+
+interface MapView {
+  readonly index: string;
+  readonly id: string;
+  readonly layout: string;
+  readonly n_features: number;
+  readonly features: readonly (number)[];
+  readonly x: readonly (number)[];
+  readonly y: readonly (number)[];
+  readonly cluster: readonly (number)[];
+  readonly density: readonly (number)[];
+  readonly kind: readonly (number)[];
+  readonly kinds: readonly (string)[];
+  readonly site: readonly (number)[];
+  readonly sites: readonly (string)[];
+  readonly clusters: readonly (Cluster)[];
+  readonly facts: Record<string, number>;
+}
+
+interface Dreamed {
+  readonly tokens: readonly (number)[];
+  readonly pieces: readonly (string)[];
+  readonly activation: number;
+  readonly share: number;
+  readonly cross_entropy: number;
+  readonly corpus_share: number | null;
+  readonly iteration: number;
+}
+
+interface Dream {
+  readonly index: string;
+  readonly name: string;
+  readonly feature: number | null;
+  readonly label: string;
+  readonly store_max: number;
+  readonly length: number;
+  readonly iterations: number;
+  readonly planned: number;
+  readonly tokens_run: number;
+  readonly prompts: number;
+  readonly hypervolumes: readonly (number)[];
+  readonly corpus_hypervolume: number;
+  readonly front: readonly (Dreamed)[];
+  readonly corpus_front: readonly (Dreamed)[];
+  readonly corpus_texts: number;
+  readonly seed: number;
+}
+
+interface KeptDream {
+  readonly name: string;
+  readonly is_finished: boolean;
+  readonly dream: Dream;
 }
 
 interface Gram {
@@ -595,6 +742,57 @@ interface FeatureLoss {
   readonly slices: readonly (SliceLoss)[];
 }
 
+interface EditCount {
+  readonly row: number;
+  readonly edit: number;
+  readonly kind: string;
+  readonly fingerprint: string;
+  readonly selected: number;
+  readonly edited: number;
+}
+
+interface Side {
+  readonly text: string;
+  readonly ending: string;
+  readonly tokens: readonly (string)[];
+  readonly kl: readonly (number)[] | null;
+  readonly logprobs: readonly (number)[];
+}
+
+interface SideBySide {
+  readonly unedited: Side;
+  readonly edited: Side;
+  readonly cross_entropy: readonly (number)[];
+  readonly kl_mean: number | null;
+  readonly coherence: number;
+  readonly coherence_unedited: number;
+  readonly tokens_edited: number;
+  readonly counts: readonly (EditCount)[];
+}
+
+interface Result {
+  readonly name: string;
+  readonly value: number;
+  readonly low: number | null;
+  readonly high: number | null;
+  readonly n: number;
+  readonly unit: string;
+  readonly definition: string;
+  readonly failures: number;
+  readonly baselines: Record<string, number>;
+  readonly origin: string;
+}
+
+interface Dose {
+  readonly dose: number;
+  readonly effect: Result;
+  readonly controls: Record<string, Result>;
+  readonly margins: Record<string, Result>;
+  readonly coherence: Result;
+  readonly edited_tokens: number;
+  readonly text: string;
+}
+
 interface Card {
   readonly index: string;
   readonly feature: number;
@@ -613,6 +811,8 @@ interface Card {
   readonly logits: Logits;
   readonly neighbours: readonly (Neighbour)[];
   readonly notes: readonly (Note)[];
+  readonly verdict: string;
+  readonly lists: readonly (string)[];
 }
 
 interface ModelState {

@@ -11,7 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from microtome.features import Card, FeatureLoss, Gram, MeanLoss, SliceLoss, Stretch, Surroundings, effect_records, found, links, records
+from microtome.features import kept as kept_records
+from microtome.features.dreaming import records as dream_records
+from microtome.features.geometry import records as map_records
 from microtome.features.odd import records as odd_records
+from microtome.stats import Result
+from microtome.steering import Dose, EditCount, Side, SideBySide
 from microtome.web.model_desk import ModelState
 
 OUT = Path(__file__).parent / "records.d.ts"
@@ -22,9 +27,10 @@ _PLAIN: Mapping[Any, str] = {str: "string", int: "number", float: "number", bool
 
 def declarations() -> str:
     """One interface a record."""
-    known = {**vars(records), **vars(found), **vars(links), **vars(effect_records), **vars(odd_records)}
+    modules = (records, found, links, effect_records, odd_records, kept_records, map_records, dream_records)
+    known = {name: value for module in modules for name, value in vars(module).items()}
     shapes = [shape for shape in known.values() if dataclasses.is_dataclass(shape) and isinstance(shape, type)]
-    more = (Gram, Stretch, Surroundings, MeanLoss, SliceLoss, FeatureLoss)
+    more = (Gram, Stretch, Surroundings, MeanLoss, SliceLoss, FeatureLoss, EditCount, Side, SideBySide, Result, Dose)
     blocks = [_interface(shape) for shape in [*shapes, *more, Card, ModelState]]
     return "// Written by web-tools/records.py from the records of microtome/features; do not edit.\n\n" + "\n".join(blocks)
 

@@ -1,6 +1,7 @@
 """Edits on the command line: `ocean=4`, `wiki/17=5max`, or a JSON file, with the dictionaries that they name."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,7 +14,7 @@ from microtome.errors import CommandInvalid, EditInvalid
 if TYPE_CHECKING:
     from microtome.dictionaries import Dictionary
     from microtome.models import Model
-    from microtome.steering import Component, Edit, EditSet, Strength, Where
+    from microtome.steering import Component, EditSet, Where
     from microtome.steering.serving import Library
 
 
@@ -71,26 +72,11 @@ def _maximum(workspace: Workspace, dictionary: str, index: int) -> float | None:
 
 def edits_of(options: EditOptions, parts: Parts, model: "Model") -> "EditSet":
     """The set that the options ask for. Nothing asked for raises `CommandInvalid`."""
-    from microtome.steering import Ablate, Add, Cap, Clamp, EditSet, Feature
+    from microtome.steering import SPOKEN, EditSet, spoken
 
     where, sites = _where(options.where), tuple(model.site(site) for site in options.at)
-    made: list[Edit] = []
-    for text in options.add:
-        name, strength = _amount(text)
-        made.append(Add(component=parts.component(name), strength=strength, where=where, sites=sites))
-    made += [Ablate(component=parts.component(name), where=where, sites=sites) for name in options.ablate]
-    for text in options.clamp:
-        name, strength = _amount(text)
-        feature = parts.component(name)
-        if not isinstance(feature, Feature):
-            raise CommandInvalid(f'"{name}" is no feature.', got=name, wanted="DICTIONARY/NUMBER", do="Use --floor or --ceil for a direction.")
-        made.append(Clamp(feature=feature, strength=strength, where=where, sites=sites))
-    for text in options.floor:
-        name, strength = _amount(text)
-        made.append(Cap(component=parts.component(name), strength=strength, side="floor", where=where, sites=sites))
-    for text in options.ceil:
-        name, strength = _amount(text)
-        made.append(Cap(component=parts.component(name), strength=strength, side="ceil", where=where, sites=sites))
+    given: Mapping[str, tuple[str, ...]] = {kind: getattr(options, kind) for kind in SPOKEN}
+    made = [spoken(kind, text, component=parts.component, where=where, sites=sites) for kind in SPOKEN for text in given[kind]]
     if options.edits is not None:
         read = _read(options.edits, parts.library)
         return EditSet(edits=(*made, *read.edits), on_conflict=read.on_conflict, on_unmatched=read.on_unmatched)
@@ -98,16 +84,6 @@ def edits_of(options: EditOptions, parts: Parts, model: "Model") -> "EditSet":
         do = "Give --add NAME=AMOUNT, --ablate NAME, --clamp DICTIONARY/NUMBER=AMOUNT, --floor, --ceil or --edits FILE."
         raise CommandInvalid("there is nothing to edit.", got="no edits", wanted="at least one", do=do)
     return EditSet(edits=tuple(made))
-
-
-def _amount(text: str) -> "tuple[str, Strength]":
-    from microtome.steering import Strength
-
-    name, equals, amount = text.rpartition("=")
-    if not equals or not name:
-        do = "Write NAME=AMOUNT: ocean=4, ocean=0.1norm, wiki/17=5max."
-        raise CommandInvalid(f'"{text}" does not say how much.', got=text, wanted="NAME=AMOUNT", do=do)
-    return name, Strength.parse(amount)
 
 
 def _where(text: str) -> "Where":

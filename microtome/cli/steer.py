@@ -10,11 +10,10 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from microtome.cli.cards import plain, titled
-from microtome.cli.direction import results_table
 from microtome.cli.edits import EditOptions, Parts, edits_of
+from microtome.cli.made import results_table
 from microtome.cli.passages import passages_of
 from microtome.cli.session import Common, Session
-from microtome.errors import CommandInvalid
 
 if TYPE_CHECKING:
     from microtome.models import Model
@@ -116,11 +115,12 @@ def steer(
     device
         Where the model runs: auto, cpu, cuda, cuda:1, mps.
     """
+    from microtome.config import to_dict
     from microtome.models import load
-    from microtome.steering import Bench, compare, sweep
+    from microtome.steering import Bench, Controls, compare, measure_of, side_by_side, sweep
 
     with Session(common) as session:
-        chosen = _measure(measuring.measure)
+        chosen = measure_of(measuring.measure or "kl")
         sampling, parts = drawing.sampling(), Parts(session.workspace)
         with session.step("load model"):
             loaded = load(model, device=device, selfcheck=False, progress=session.progress)
@@ -134,7 +134,7 @@ def steer(
             "edits": edits,
             "fingerprint": edits.fingerprint,
         }
-        result, views = result | _compared(both), _side_by_side(both, loaded)
+        result, views = result | to_dict(side_by_side(both)), _side_by_side(both, loaded)
         if save_as is not None:
             result["saved"] = str(_save(save_as, edits, loaded, session=session))
         more = passages_of(measuring.prompts, chat=False) if measuring.prompts else []
@@ -142,7 +142,8 @@ def steer(
         bench = Bench(model=loaded, prompts=prompts, sampling=sampling, dictionaries=parts.dictionaries, progress=session.progress)
         if measuring.dose:
             with session.step("doses"):
-                points = sweep(bench, edits, measure=chosen, doses=measuring.dose)
+                beside = Controls(random=measuring.random if measuring.measure else 1)
+                points = sweep(bench, edits, measure=chosen, doses=measuring.dose, controls=beside)
             result["doses"] = list(points)
             views.append(_curve(points, len(prompts)))
         if measuring.measure is not None:
@@ -162,41 +163,12 @@ def _save(name: str, edits: "EditSet", model: "Model", *, session: Session) -> P
     return path
 
 
-def _measure(text: str | None) -> "Measure":
-    from microtome.steering import Divergence, LogitDifference, Matches
-
-    kind, _, rest = (text or "kl").partition(":")
-    if kind == "kl" and not rest:
-        return Divergence()
-    if kind == "regex" and rest:
-        return Matches(pattern=rest)
-    if kind == "logits" and rest.count("|") == 1:
-        target, against = rest.split("|")
-        return LogitDifference(target=(target,), against=(against,))
-    wanted = '"kl", "logits: Yes| No" or "regex:PATTERN"'
-    raise CommandInvalid(f'"{text}" is no measure.', got=text, wanted=wanted, do="Write it so.")
-
-
 def _effects(bench: Any, edits: "EditSet", measure: "Measure", *, measuring: Measuring, parts: Parts) -> "Effects":
     from microtome.steering import Controls, effects
 
     wrong = parts.component(measuring.wrong) if measuring.wrong else None
     controls = Controls(random=measuring.random, wrong=wrong, layer_shift=measuring.wrong_layer, asking=measuring.asking)
     return effects(bench, edits, measure=measure, controls=controls)
-
-
-def _compared(both: "Comparison") -> dict[str, Any]:
-    sides = {
-        name: {"text": made.text, "ending": made.ending, "tokens": [choice.text for choice in made.choices]}
-        for name, made in (("unedited", both.unedited), ("edited", both.edited))
-    }
-    return {
-        **sides,
-        "kl": None if both.kl is None else list(both.kl),
-        "cross_entropy": list(both.surprise),
-        "tokens_edited": both.edited.n_edited,
-        "counts": list(both.edited.counts),
-    }
 
 
 def _side_by_side(both: "Comparison", model: "Model") -> list[RenderableType]:
@@ -213,7 +185,7 @@ def _curve(points: "tuple[Dose, ...]", n: int) -> RenderableType:
     table = titled(
         f"dose against effect ({points[0].effect.name}, {n} prompt{'s' if n > 1 else ''}) and coherence (nats a token; lower is more coherent)"
     )
-    for heading in ("dose", "effect", "95 %", "coherence", "tokens edited", "text"):
+    for heading in ("dose", "effect", "95 %", "random", "coherence", "tokens edited", "text"):
         table.add_column(heading, justify="left" if heading in ("95 %", "text") else "right")
     for point in points:
         interval = f"{point.effect.low:.3g} … {point.effect.high:.3g}" if n > 1 else ""
@@ -221,6 +193,7 @@ def _curve(points: "tuple[Dose, ...]", n: int) -> RenderableType:
             f"{point.dose:g}",
             f"{point.effect.value:.3g}",
             interval,
+            f"{point.controls['random'].value:.3g}" if "random" in point.controls else "",
             f"{point.coherence.value:.3g}",
             f"{point.edited_tokens:.4g}",
             plain(point.text),

@@ -20,7 +20,7 @@ To extend: a frozen dataclass derived from `Edit` under `@EDITS.register("kind")
 from microtome.steering.along import Ablate, Add, Along, Cap, Scale, SetCoordinate
 from microtome.steering.apply import Applied, applied
 from microtome.steering.cache_edit import KVEdit, kv_difference
-from microtome.steering.compare import Comparison, compare
+from microtome.steering.compare import Comparison, Side, SideBySide, compare, side_by_side
 from microtome.steering.component import Component, Feature, Resolved, Spots, Workshop
 from microtome.steering.compose import Edits, EditSet, band, layers, sets_for
 from microtome.steering.conditional import Condition, Conditional
@@ -31,10 +31,11 @@ from microtome.steering.from_elsewhere import Noise, Swap
 from microtome.steering.generate import Generation, generate
 from microtome.steering.growing import Ending
 from microtome.steering.layout import Batch, Prompt, Row
-from microtome.steering.measure import Bench, Divergence, LogitDifference, Matches, Measure, Score
+from microtome.steering.measure import Bench, Divergence, LogitDifference, Matches, Measure, Score, measure_of
 from microtome.steering.of_feature import Clamp, Multiply
 from microtome.steering.report import EditCount, EditReport
 from microtome.steering.sampling import Sampling, TokenChoice
+from microtome.steering.spoken import SPOKEN, spoken, spoken_set
 from microtome.steering.strength import Strength, of_norm, percentile, raw, times_current, times_max
 from microtome.steering.sweep import Dose, sweep
 from microtome.steering.turned import Turned, turned
@@ -98,12 +99,19 @@ __all__ = [
     "prove_edit",
     "compare",
     "Comparison",
+    "side_by_side",
+    "SideBySide",
+    "Side",
+    "SPOKEN",
+    "spoken",
+    "spoken_set",
     "Bench",
     "Measure",
     "LogitDifference",
     "Divergence",
     "Matches",
     "Score",
+    "measure_of",
     "effect",
     "effects",
     "Effects",

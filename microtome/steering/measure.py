@@ -162,3 +162,17 @@ class Matches(Measure):
     def values(self, bench: Bench, edits: EditSet, *, prompts: Sequence[Prompt]) -> list[float]:
         found = Score(function=lambda text: float(re.search(self.pattern, text) is not None))
         return found.values(bench, edits, prompts=prompts)
+
+
+def measure_of(text: str) -> Measure:
+    """A measure in few words: `kl`, `logits: Yes| No` (what the answers begin with, their spaces too), or `regex:PATTERN`. Else `ConfigError`."""
+    kind, _, rest = text.partition(":")
+    if kind == "kl" and not rest:
+        return Divergence()
+    if kind == "regex" and rest:
+        return Matches(pattern=rest)
+    if kind == "logits" and rest.count("|") == 1:
+        target, against = rest.split("|")
+        return LogitDifference(target=(target,), against=(against,))
+    wanted = '"kl", "logits: Yes| No" or "regex:PATTERN"'
+    raise ConfigError(f'"{text}" is no measure.', got=text, wanted=wanted, do="Write it so.")

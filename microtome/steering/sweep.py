@@ -1,7 +1,7 @@
 """Dose against effect, with what each dose costs: how coherent the unedited model finds the text."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 from microtome.errors import ConfigError
@@ -9,7 +9,7 @@ from microtome.progress import Throttled
 from microtome.stats import Result, bootstrap_ratio
 from microtome.steering.compose import EditSet
 from microtome.steering.edit import Edit
-from microtome.steering.effect import effect
+from microtome.steering.effect import Controls, effects
 from microtome.steering.measure import Bench, Measure
 
 
@@ -20,6 +20,10 @@ class Dose:
     dose: float
     effect: Result
     """Mean over prompts of the measure's change against the unedited model."""
+    controls: Mapping[str, Result]
+    """The same for each control, at this dose; a prompt that asks has no dose."""
+    margins: Mapping[str, Result]
+    """Mean over prompts of (edited − control)."""
     coherence: Result
     """Cross-entropy of the edited text under the unedited model, in nats a token: low is coherent; compare with dose 0."""
     edited_tokens: float
@@ -28,8 +32,17 @@ class Dose:
     """The first prompt's continuation."""
 
 
-def sweep(bench: Bench, edits: EditSet | Edit, *, measure: Measure, doses: Sequence[float]) -> tuple[Dose, ...]:
-    """Measure the edits at each of `doses`, multiples of their own dose. Each is generated and measured on the same prompts and seeds.
+def sweep(
+    bench: Bench,
+    edits: EditSet | Edit,
+    *,
+    measure: Measure,
+    doses: Sequence[float],
+    controls: Controls = Controls(random=0),  # noqa: B008  # frozen
+) -> tuple[Dose, ...]:
+    """Measure the edits at each of `doses`, multiples of their own dose, beside `controls` of the same dose (none unless asked for).
+
+    Each is generated and measured on the same prompts and seeds.
 
     An effect that grows only where coherence is lost is the edit breaking the model, not steering it. Choosing the best dose on the prompts
     that are reported makes it look better than it is: choose on other prompts.
@@ -37,7 +50,7 @@ def sweep(bench: Bench, edits: EditSet | Edit, *, measure: Measure, doses: Seque
     if not doses:
         raise ConfigError("there are no doses.", got="none", wanted="some numbers", do="Give doses, e.g. 0, 0.5, 1, 2.")
     chosen = EditSet.of(edits) if isinstance(edits, Edit) else edits
-    report, points = Throttled(bench.progress), list[Dose]()
+    report, points, quiet = Throttled(bench.progress), list[Dose](), replace(bench, progress=None)
     for i, dose in enumerate(doses):
         at = chosen.at(dose)
         made = bench.continuations(at, prompts=bench.prompts)
@@ -54,6 +67,17 @@ def sweep(bench: Bench, edits: EditSet | Edit, *, measure: Measure, doses: Seque
             definition="cross-entropy of the edited text under the unedited model",
         )
         changed = fmean(each.n_edited for each in made)
-        points.append(Dose(dose=dose, effect=effect(bench, at, measure=measure), coherence=coherence, edited_tokens=changed, text=made[0].text))
+        found = effects(quiet, at, measure=measure, controls=controls)
+        points.append(
+            Dose(
+                dose=dose,
+                effect=found.edited,
+                controls=found.controls,
+                margins=found.margins,
+                coherence=coherence,
+                edited_tokens=changed,
+                text=made[0].text,
+            )
+        )
         report("doses", i + 1, len(doses), unit="doses")
     return tuple(points)

@@ -3,11 +3,14 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
-from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
+from microtome.web.api_dreams import dream_routes
+from microtome.web.api_kept import kept_routes
+from microtome.web.api_map import map_routes
 from microtome.web.api_odd import odd_routes
 from microtome.web.api_relations import relation_routes
+from microtome.web.api_steer import steer_routes
 from microtome.web.api_texts import IndexName, Number, Rank, text_routes
 from microtome.web.model_desk import ModelDesk
 from microtome.web.recipes import call_of, curl_of, recipe, shelf_recipe, show_line
@@ -20,22 +23,18 @@ Offset = Annotated[int, Query(ge=0, le=2**40)]
 Words = Annotated[str, Query(max_length=500)]
 
 
-class NameBody(BaseModel):
-    """A person's label; empty takes it away."""
-
-    model_config = ConfigDict(extra="forbid")
-    text: str = Field(max_length=500)
-
-
 def api_routes(shelf: Shelf, desk: ModelDesk) -> APIRouter:
     """All routes under `/api`."""
     router = APIRouter(prefix="/api")
     _add_pages(router, shelf)
     _add_documents(router, shelf)
     router.include_router(text_routes(shelf, desk))
-    router.include_router(odd_routes(shelf))
+    router.include_router(odd_routes(shelf, desk))
+    router.include_router(map_routes(shelf))
+    router.include_router(kept_routes(shelf))
+    router.include_router(dream_routes(shelf))
     router.include_router(relation_routes(shelf, desk))
-    _add_writes(router, shelf)
+    router.include_router(steer_routes(shelf, desk))
     return router
 
 
@@ -121,17 +120,3 @@ def _add_documents(router: APIRouter, shelf: Shelf) -> None:
     def token(request: Request, *, name: IndexName, doc: Number, offset: Number) -> Response:
         lines = recipe(where, name, call_of("token", doc, offset=offset), shell=curl_of(request))
         return reply(request, with_recipe(shelf.index(name).token(doc, offset=offset), lines))
-
-
-def _add_writes(router: APIRouter, shelf: Shelf) -> None:
-    @router.post("/s/{name}/f/{feature}/label")
-    def set_label(request: Request, *, name: IndexName, feature: Number, asked: NameBody) -> Response:
-        index = shelf.index(name)
-        index.set_label(feature, text=asked.text)
-        return reply(request, index.card(feature).label)
-
-    @router.post("/s/{name}/f/{feature}/notes")
-    def add_note(request: Request, *, name: IndexName, feature: Number, asked: NameBody) -> Response:
-        index = shelf.index(name)
-        index.add_note(feature, text=asked.text)
-        return reply(request, {"notes": index.card(feature).notes})

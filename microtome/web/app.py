@@ -16,6 +16,8 @@ from microtome.steering.serving import Limits
 from microtome.web.api import api_routes
 from microtome.web.completions import Offers, completion_routes
 from microtome.web.graph_api import graph_routes
+from microtome.web.graph_desk import GraphDesk
+from microtome.web.graph_runs import run_routes
 from microtome.web.graph_shelf import GraphShelf
 from microtome.web.guard import HEADERS, Guard
 from microtome.web.model_desk import ModelDesk, ModelLoader
@@ -29,6 +31,9 @@ PAGES = (
     "/s/{name}/features",
     "/s/{name}/search",
     "/s/{name}/odd",
+    "/s/{name}/steer",
+    "/s/{name}/map",
+    "/s/{name}/kept",
     "/s/{name}/f/{feature}",
     "/s/{name}/documents",
     "/s/{name}/d/{doc}",
@@ -57,7 +62,9 @@ def create_app(
     shelf, desk = Shelf(workspace), ModelDesk(model_loader)
     app.include_router(api_routes(shelf, desk))
     app.include_router(completion_routes(Offers(shelf, desk, models=models, limits=limits)))
-    app.include_router(graph_routes(GraphShelf(shelf)))
+    graphs = GraphShelf(shelf)
+    app.include_router(run_routes(graphs, GraphDesk(graphs.workspace, desk)))
+    app.include_router(graph_routes(graphs))
     app.mount("/static", _Static(directory=STATIC), name="static")
 
     def page() -> Response:

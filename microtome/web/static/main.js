@@ -8,9 +8,12 @@ import { DocumentsPage } from "./pages/documents.js";
 import { FeaturePage } from "./pages/feature.js";
 import { GraphPage } from "./pages/graph.js";
 import { HomePage } from "./pages/home.js";
+import { KeptPage } from "./pages/kept.js";
+import { MapPage } from "./pages/map.js";
 import { OddPage } from "./pages/odd.js";
 import { OverviewPage } from "./pages/overview.js";
 import { SearchPage } from "./pages/search.js";
+import { SteerPage } from "./pages/steer.js";
 import { TablePage } from "./pages/table.js";
 import { HelpSheet } from "./panels/help.js";
 import { ErrorPanel } from "./panels/states.js";
@@ -22,6 +25,9 @@ const ROUTES = [
   [/^\/s\/([^/]+)\/features$/, TablePage],
   [/^\/s\/([^/]+)\/search$/, SearchPage],
   [/^\/s\/([^/]+)\/odd$/, OddPage],
+  [/^\/s\/([^/]+)\/steer$/, SteerPage],
+  [/^\/s\/([^/]+)\/map$/, MapPage],
+  [/^\/s\/([^/]+)\/kept$/, KeptPage],
   [/^\/s\/([^/]+)\/f\/([^/]+)$/, FeaturePage],
   [/^\/s\/([^/]+)\/documents$/, DocumentsPage],
   [/^\/s\/([^/]+)\/d\/([^/]+)$/, DocumentPage],
@@ -60,7 +66,10 @@ function TopBar({ index, graph }) {
       ${tab(`${at(index)}/features`, "Features", here === "features" || here === "f")}
       ${tab(`${at(index)}/documents`, "Documents", here === "documents" || here === "d")}
       ${tab(`${at(index)}/search`, "Find by text", here === "search")}
-      ${tab(`${at(index)}/odd`, "Odd", here === "odd")}</nav>
+      ${tab(`${at(index)}/steer`, "Steer", here === "steer")}
+      ${tab(`${at(index)}/odd`, "Odd", here === "odd")}
+      ${tab(`${at(index)}/map`, "Map", here === "map")}
+      ${tab(`${at(index)}/kept`, "Kept", here === "kept")}</nav>
       <form role="search" onSubmit=${search}><input id="search" type="search" aria-label="search" placeholder="Label or number   /" value=${text} maxlength="500" onInput=${(/** @type {any} */ event) => setText(event.currentTarget.value)} /></form>`}
     ${graph && html`<nav aria-label="pages">${tab("/", "Workspace", false)}${tab(place.value.path, graph, true)}</nav>`}
     <span class="tools"><button class="plain" onClick=${switchTheme} aria-label="light or dark" data-tip="light or dark (d)">◐</button><button class="plain" onClick=${() => (isHelpOpen.value = true)} aria-label="help" data-tip="keys (?)">?</button></span>

@@ -5,6 +5,7 @@ import { BestTokensPanel } from "../panels/besttokens.js";
 import { BreakdownsPanel } from "../panels/breakdowns.js";
 import { HistogramChart } from "../panels/charts.js";
 import { CoactivePanel } from "../panels/coactive.js";
+import { DreamsPanel } from "../panels/dreams.js";
 import { EffectsPanel } from "../panels/effects.js";
 import { ExamplesPanel } from "../panels/examples.js";
 import { LabelPanel } from "../panels/label.js";
@@ -53,6 +54,7 @@ export function FeaturePage({ index, id }) {
       <span>Feature <b>${count(card.feature)}</b> of ${count(card.n_features)}</span>
       ${feature < card.n_features - 1 ? html`<a href=${link(feature + 1)} rel="next" data-tip="j">›</a>` : html`<span>›</span>`}
       <button class="plain" onClick=${random} data-tip="r">random</button>
+      ${card.statistics.count > 0 && html`<a class="steer-link" href=${address(`${at(index)}/steer`, { edits: `clamp ${card.feature}=5max`, text: query.get("test") })} data-tip="continue a prompt with this feature held at a multiple of its maximum">Steer with it</a>`}
     </nav>
     <${LabelPanel} card=${card} onChange=${again} />
     <${Facts} card=${card} />
@@ -77,6 +79,7 @@ export function FeaturePage({ index, id }) {
       <${AlikePanel} card=${card} />
       <${MatchesPanel} card=${card} />
       <${SuspectsPanel} card=${card} />
+      ${card.statistics.count > 0 && html`<${DreamsPanel} card=${card} />`}
     </div>
     <${Reproduce} recipe=${card.reproduce} json=${json} />
   </article>`;
