@@ -1,38 +1,18 @@
 """`microtome direction …`: make a direction by a recipe, measure it, and keep it in the workspace."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
-from rich.text import Text
 
-from microtome.cli.cards import plain, quoted, titled
+from microtome.cli.direction_trained import slots, trained
+from microtome.cli.made import Place, finish, reader_of
 from microtome.cli.passages import passages_of
 from microtome.cli.session import Common, Session
 from microtome.errors import CommandInvalid, nearest
 
 if TYPE_CHECKING:
-    from microtome.directions import Direction, Reader
-    from microtome.directions.recipes import Made
-    from microtome.models import Model
-    from microtome.stats import Result
-
-
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class Place:
-    """Where and how a recipe reads."""
-
-    site: str | None = None
-    """Site that is read, e.g. L15.resid_post; resid_post two thirds deep unless given."""
-    name: str | None = None
-    """Name of the direction in the workspace."""
-    device: str = "auto"
-    """Where the model runs: auto, cpu, cuda, cuda:1, mps."""
-    batch_size: int = 16
-    """Passages read at once."""
+    from microtome.directions import Reader
 
 
 def direction_app() -> App:
@@ -40,7 +20,7 @@ def direction_app() -> App:
     about = "Make a direction by a recipe: a vector with a meaning, measured beside its controls and kept in the workspace.\n\n"
     about += "Examples:\n\n    microtome direction concept demo --word ocean\n\n    microtome direction persona demo --trait poetic"
     app = App(name="direction", help=about, help_format="plaintext")
-    for order, verb in enumerate((contrast, probe, concept, refusal, persona, axis, emotion)):
+    for order, verb in enumerate((contrast, probe, concept, refusal, persona, axis, emotion, trained, slots)):
         app.command(verb, sort_key=order)
     return app
 
@@ -53,7 +33,7 @@ def contrast(
     span: str = "last",
     method: Literal["mean", "pca"] = "mean",
     chat: Annotated[bool, Parameter(negative=())] = False,
-    place: Place = Place(),
+    place: Place = Place(),  # noqa: B008  frozen
     common: Common = Common(),  # noqa: B008  frozen
 ) -> None:
     """The direction from one set of passages to another: difference of means, or first component of the pairs.
@@ -81,10 +61,10 @@ def contrast(
 
     with Session(common) as session:
         high, low = (passages_of(file, chat=chat) for file in (positive, negative))
-        reader = _reader(session, model, place=place, span=span)
+        reader = reader_of(session, model, place=place, span=span)
         with session.step("direction"):
             made = recipe(reader, positive=high, negative=low, name=place.name or positive.stem, method=method)
-        _finish(session, reader.model, {made.direction.name: made})
+        finish(session, reader.model, {made.direction.name: made})
 
 
 def probe(
@@ -95,7 +75,7 @@ def probe(
     span: str = "last",
     kind: Literal["l2", "l1", "mean"] = "l2",
     chat: Annotated[bool, Parameter(negative=())] = False,
-    place: Place = Place(),
+    place: Place = Place(),  # noqa: B008  frozen
     common: Common = Common(),  # noqa: B008  frozen
 ) -> None:
     """A linear probe between two sets of passages, with its AUC beside shuffled classes and a bag of words.
@@ -123,10 +103,10 @@ def probe(
 
     with Session(common) as session:
         high, low = (passages_of(file, chat=chat) for file in (positive, negative))
-        reader = _reader(session, model, place=place, span=span)
+        reader = reader_of(session, model, place=place, span=span)
         with session.step("direction"):
             made = recipe(reader, positive=high, negative=low, name=place.name or positive.stem, kind=kind)
-        _finish(session, reader.model, {made.direction.name: made})
+        finish(session, reader.model, {made.direction.name: made})
 
 
 def concept(model: str, *, word: str, place: Place = Place(), common: Common = Common()) -> None:  # noqa: B008  frozen
@@ -148,10 +128,10 @@ def concept(model: str, *, word: str, place: Place = Place(), common: Common = C
     from microtome.directions.recipes import concept as recipe
 
     with Session(common) as session:
-        reader = _reader(session, model, place=place, span="last")
+        reader = reader_of(session, model, place=place, span="last")
         with session.step("direction"):
             made = recipe(reader, word=word)
-        _finish(session, reader.model, {place.name or word: made})
+        finish(session, reader.model, {place.name or word: made})
 
 
 def refusal(
@@ -162,7 +142,7 @@ def refusal(
     layers: Annotated[tuple[int, ...], Parameter(consume_multiple=True, negative=())] = (),
     max_kl: float = 0.1,
     min_induce: float = 0.0,
-    place: Place = Place(),
+    place: Place = Place(),  # noqa: B008  frozen
     common: Common = Common(),  # noqa: B008  frozen
 ) -> None:
     """The direction along which a model declines: the one that bypasses most when it is ablated, within limits.
@@ -198,11 +178,11 @@ def refusal(
     with Session(common) as session:
         high = passages_of(declined, chat=True) if declined else [asked(text) for text in DECLINED]
         low = passages_of(harmless, chat=True) if harmless else [asked(text) for text in HARMLESS]
-        reader = _reader(session, model, place=place, span="last")
+        reader = reader_of(session, model, place=place, span="last")
         with session.step("direction"):
             limits = Limits(kl=max_kl, induce=min_induce)
             made = recipe(reader, declined=high, harmless=low, layers=layers or None, limits=limits)
-        _finish(session, reader.model, {place.name or "refusal": made}, more={"candidates": list(made.candidates), "chosen": made.chosen})
+        finish(session, reader.model, {place.name or "refusal": made}, more={"candidates": list(made.candidates), "chosen": made.chosen})
 
 
 def persona(
@@ -212,7 +192,7 @@ def persona(
     questions: int | None = None,
     max_new_tokens: int = 48,
     span: Literal["reply", "last", "all"] = "reply",
-    place: Place = Place(),
+    place: Place = Place(),  # noqa: B008  frozen
     common: Common = Common(),  # noqa: B008  frozen
 ) -> None:
     """How the model's replies differ when it is told to have a trait and when it is told the opposite.
@@ -243,11 +223,11 @@ def persona(
 
     with Session(common) as session:
         chosen = _trait(trait, questions)
-        reader = _reader(session, model, place=place, span=span)
+        reader = reader_of(session, model, place=place, span=span)
         with session.step("direction"):
             made = recipe(reader, trait=chosen, write=_writing(session, reader, max_new_tokens))
         examples = [{"positive": high.text, "negative": low.text} for high, low in made.kept[:4]]
-        _finish(
+        finish(
             session, reader.model, {place.name or chosen.name: made}, more={"pairs": len(made.kept), "dropped": made.dropped, "examples": examples}
         )
 
@@ -256,9 +236,10 @@ def axis(
     model: str,
     *,
     roles: int | None = None,
+    prompts: int = 1,
     questions: int = 4,
     max_new_tokens: int = 32,
-    place: Place = Place(),
+    place: Place = Place(),  # noqa: B008  frozen
     common: Common = Common(),  # noqa: B008  frozen
 ) -> None:
     """The assistant axis: the default assistant's replies minus the mean of thirty roles', calibrated for caps.
@@ -271,12 +252,16 @@ def axis(
 
         microtome direction axis demo --roles 6 --questions 2
 
+        microtome direction axis demo --prompts 5 --questions 10 --max-new-tokens 24
+
     Parameters
     ----------
     model
         `demo`, a local folder, a .gguf file, or a name on the hub with an optional @revision.
     roles
         Only the first so many of the thirty roles.
+    prompts
+        System prompts of each role, up to 5; with 5 and 10 questions each role has fifty replies.
     questions
         How many questions each role answers.
     max_new_tokens
@@ -285,15 +270,15 @@ def axis(
     from microtome.directions.recipes import DEFAULT_PROMPTS, QUESTIONS, ROLES, assistant_axis
 
     with Session(common) as session:
-        reader = _reader(session, model, place=place, span="reply")
-        some = dict(list(ROLES.items())[:roles])
+        reader = reader_of(session, model, place=place, span="reply")
+        some = {role: told[:prompts] for role, told in list(ROLES.items())[:roles]}
         with session.step("direction"):
             write = _writing(session, reader, max_new_tokens)
             made = assistant_axis(reader, roles=some, defaults=DEFAULT_PROMPTS, questions=QUESTIONS[:questions], write=write)
         along = sorted(zip(made.coordinates, made.roles, strict=True))
         listed = [{"role": role, "coordinate": coordinate} for coordinate, role in along]
         more = {"roles": listed, "default_coordinate": made.default_coordinate, "failures": made.failures}
-        _finish(session, reader.model, {place.name or "assistant-axis": made}, more=more)
+        finish(session, reader.model, {place.name or "assistant-axis": made}, more=more)
 
 
 def emotion(model: str, *, span: str = "from:5", share: float = 0.5, place: Place = Place(), common: Common = Common()) -> None:  # noqa: B008  frozen
@@ -317,24 +302,12 @@ def emotion(model: str, *, span: str = "from:5", share: float = 0.5, place: Plac
     from microtome.directions.recipes import emotions
 
     with Session(common) as session:
-        reader = _reader(session, model, place=place, span=span)
+        reader = reader_of(session, model, place=place, span=span)
         with session.step("direction"):
             found = emotions(reader, share=share)
         made = {f"{place.name or 'emotion'}-{name}": each for name, each in found.made.items()}
         more: dict[str, Any] = {"removed_components": len(found.removed)}
-        _finish(session, reader.model, made, more=more, results=found.results, notes=found.notes)
-
-
-def _reader(session: Session, ref: str, *, place: Place, span: str) -> "Reader":
-    from microtome.directions import Reader, Span
-    from microtome.directions.recipes import depth
-    from microtome.models import load
-
-    parsed = Span.parse(span)
-    with session.step("load model"):
-        model = load(ref, device=place.device, selfcheck=False, progress=session.progress)
-    site = model.site(place.site) if place.site else depth(model)
-    return Reader(model=model, site=site, span=parsed, batch_size=place.batch_size, progress=session.progress)
+        finish(session, reader.model, made, more=more, results=found.results, notes=found.notes)
 
 
 def _writing(session: Session, reader: "Reader", max_new_tokens: int) -> Any:
@@ -342,7 +315,7 @@ def _writing(session: Session, reader: "Reader", max_new_tokens: int) -> Any:
 
     keep = session.workspace.path / "replies" / f"{reader.model.fingerprint}.jsonl"
     sampling = Sampling(max_new_tokens=max_new_tokens)
-    return Writing(model=reader.model, sampling=sampling, batch_size=reader.batch_size, keep=keep, progress=session.progress)
+    return Writing(model=reader.model, sampling=sampling, batch_size=4 * reader.batch_size, keep=keep, progress=session.progress)
 
 
 def _trait(text: str, questions: int | None) -> Any:
@@ -364,64 +337,3 @@ def _trait(text: str, questions: int | None) -> Any:
     else:
         raise CommandInvalid(f'there is no trait "{text}".', got=text, wanted=f"{', '.join(TRAITS)} or a JSON file", do=nearest(text, TRAITS))
     return chosen if questions is None else replace(chosen, questions=chosen.questions[:questions])
-
-
-def _finish(
-    session: Session,
-    model: "Model",
-    made: "Mapping[str, Made]",
-    *,
-    more: Mapping[str, Any] | None = None,
-    results: "tuple[Result, ...]" = (),
-    notes: tuple[str, ...] = (),
-) -> None:
-    """Keep the directions and print what was measured."""
-    from microtome.directions.recipes import top_tokens
-
-    rows: list[dict[str, Any]] = []
-    table = titled(f"directions of {model.ref}{f', a {model.quantised} (quantised) model' if model.quantised else ''}")
-    for heading in ("name", "site", "length", "points", "raises"):
-        table.add_column(heading)
-    for name, each in made.items():
-        direction = each.direction
-        path = session.workspace.place("direction", name)
-        _keep(direction, path)
-        tokens = top_tokens(model, direction)
-        table.add_row(
-            *(Text(plain(cell)) for cell in (name, str(direction.site), f"{direction.norm:.3g}", direction.sign, " ".join(map(quoted, tokens[:5]))))
-        )
-        rows.append(
-            {
-                "name": name,
-                "path": str(path),
-                "fingerprint": direction.fingerprint,
-                "site": str(direction.site),
-                "norm": direction.norm,
-                "raises": tokens,
-            }
-        )
-    measured = [*results, *(result for each in made.values() for result in each.results)]
-    said = list(dict.fromkeys([*notes, *(note for each in made.values() for note in each.notes)]))
-    views = [table, results_table("measured", measured), *(f"note: {note}" for note in said)]
-    session.result({"directions": rows, "results": measured, "notes": said, **(more or {})}, *views)
-
-
-def _keep(direction: "Direction", path: Path) -> None:
-    from microtome.artifacts import MANIFEST
-    from microtome.directions import load_direction, save_direction
-
-    if (path / MANIFEST).is_file() and load_direction(path) == direction:
-        return
-    save_direction(direction, path)
-
-
-def results_table(title: str, results: "list[Result]") -> Any:
-    """Figures with their intervals and what stands beside them."""
-    table = titled(title)
-    for heading in ("figure", "value", "95 %", "n", "beside it"):
-        table.add_column(heading, justify="right" if heading in ("value", "n") else "left")
-    for result in results:
-        interval = "" if result.low is None or result.high is None else f"{result.low:.3g} … {result.high:.3g}"
-        beside = ", ".join(f"{name} {value:.3g}" for name, value in result.baselines.items())
-        table.add_row(*map(Text, (result.name, f"{result.value:.3g} {result.unit}".strip(), interval, str(result.n), beside)))
-    return table

@@ -89,8 +89,12 @@ class Reader:
 
     def tokens(self, passages: Sequence[Passage]) -> Float[Tensor, "n width"]:
         """The tokens of the spans, passage after passage."""
+        return torch.cat(self.spans(passages))
+
+    def spans(self, passages: Sequence[Passage]) -> list[Float[Tensor, "n width"]]:
+        """The tokens of each passage's span; a row of `rows` is their mean."""
         found = dict(self._read(passages))
-        return torch.cat([found[i] for i in range(len(passages))])
+        return [found[i] for i in range(len(passages))]
 
     def _read(self, passages: Sequence[Passage]) -> Generator[tuple[int, Float[Tensor, "n width"]]]:
         if not passages:
@@ -137,6 +141,11 @@ def asked(user: str, *, system: str = "", reply: str | None = None) -> Conversat
 def spoken(model: Model, text: str) -> Passage:
     """The text as a user's turn where the model has a chat template, else as it is."""
     return text if model.tokenizer.chat_template is None else asked(text)
+
+
+def tokens_of(model: Model, passage: Passage) -> tuple[int, ...]:
+    """The tokens of a passage: of a conversation that waits for a reply, up to its opening."""
+    return _laid_out(model, passage).tokens
 
 
 def _laid_out(model: Model, passage: Passage) -> _Laid:

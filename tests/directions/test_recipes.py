@@ -297,7 +297,7 @@ def test_valence_and_arousal_are_found_where_they_lie():
 
 
 def test_every_recipe_has_its_name():
-    assert set(RECIPES) == {"contrast", "probe", "concept", "refusal", "persona", "axis", "emotion"}
+    assert set(RECIPES) == {"contrast", "probe", "concept", "refusal", "persona", "axis", "emotion", "trained", "slots"}
 
 
 def test_the_lists_are_whole_and_no_emotion_is_named_by_its_passages():

@@ -30,6 +30,8 @@ from microtome.directions.recipes.persona import Judge, Judged, PersonaMade, Rep
 from microtome.directions.recipes.probe import auc, bag_of_words, cross_validated, folds_of, probe
 from microtome.directions.recipes.recipe import RECIPES, Made, Writer, depth, recipe, top_tokens
 from microtome.directions.recipes.refusal import Candidate, Limits, RefusalMade, ablated_everywhere, refusal, refusal_score
+from microtome.directions.recipes.slots import SLOT_NAMES, SlotsFitted, SlotsMade, Story, fit_slots, slots, slots_right, stories
+from microtome.directions.recipes.trained import Preference, TrainedMade, trained
 from microtome.directions.recipes.traits import TRAITS
 
 __all__ = [
@@ -76,6 +78,17 @@ __all__ = [
     "Emotion",
     "project_out",
     "top_components",
+    "trained",
+    "TrainedMade",
+    "Preference",
+    "slots",
+    "SlotsMade",
+    "SlotsFitted",
+    "Story",
+    "stories",
+    "fit_slots",
+    "slots_right",
+    "SLOT_NAMES",
     "UNRELATED_WORDS",
     "EMOTIONS",
     "NEUTRAL",

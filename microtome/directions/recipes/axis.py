@@ -72,7 +72,9 @@ def assistant_axis(
     if len(names) < 2 or not replies[""]:
         got = f"replies for {len(names)} roles and {len(replies[''])} of the default"
         raise NotEnoughTokens("too few roles were played.", got=got, wanted="two roles and a default", do="Give roles that this model can play.")
-    means = {role: reader.rows([reply.whole for reply in replies[role]]).double().mean(0).float() for role in (*names, "")}
+    spans = reader.spans([reply.whole for role in (*names, "") for reply in replies[role]])
+    found = iter(spans)
+    means = {role: torch.stack([next(found).double().mean(0) for _ in replies[role]]).mean(0).float() for role in (*names, "")}
     vectors = torch.stack([means[role] for role in names])
     vector = mean_difference(means[""][None], vectors)
     direction = Direction(
@@ -84,8 +86,8 @@ def assistant_axis(
         model=reader.model.fingerprint,
         provenance=made_by(reader, "axis", roles=list(names), questions=len(questions), defaults=list(defaults), judged=judge is not None),
     )
-    tokens = reader.tokens([reply.whole for role in (*names, "") for reply in replies[role]])
-    direction = direction.calibrated(direction.project(tokens), source=f"tokens of replies of {len(names)} roles and the default")
+    projected = torch.cat([direction.project(span) for span in spans])
+    direction = direction.calibrated(projected, source=f"tokens of replies of {len(names)} roles and the default")
     principal = components(vectors)
     first = principal.vectors[0]
     principal = Components(torch.cat([(first if cosine(first, vector) >= 0 else -first)[None], principal.vectors[1:]]), principal.shares)

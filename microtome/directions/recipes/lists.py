@@ -30,8 +30,15 @@ QUESTIONS: tuple[str, ...] = (
 
 DEFAULT_PROMPTS: tuple[str, ...] = ("", "You are a helpful AI assistant.", "You are a large language model.", "Answer as yourself.")
 
+_ROLE_PROMPTS = (
+    "You are {who}. Stay in this role and answer as {role} would.",
+    "Answer every question in the voice of {role}. You are {who}.",
+    "Play the part of {who}, and never step out of it.",
+    "From now on you speak, think and feel as {who}.",
+    "Imagine that you are {who}. What do you say?",
+)
 ROLES: Mapping[str, tuple[str, ...]] = {
-    role: (f"You are {who}. Stay in this role and answer as {role} would.",)
+    role: tuple(prompt.format(role=role, who=who) for prompt in _ROLE_PROMPTS)
     for role, who in {
         "a pirate": "a pirate who has sailed every sea",
         "a poet": "a poet who speaks in images",
@@ -65,7 +72,7 @@ ROLES: Mapping[str, tuple[str, ...]] = {
         "a clockmaker": "a clockmaker who counts seconds",
     }.items()
 }
-"""Thirty roles with a system prompt each."""
+"""Thirty roles with five system prompts each."""
 
 
 @dataclass(frozen=True, kw_only=True)
