@@ -1,4 +1,9 @@
-"""Choosing the next token: greedy or seeded, each row by its own settings and its own random numbers, so that a batch changes nothing."""
+"""Choosing the next token: greedy or seeded, each row by its own settings and its own random numbers, so that a batch changes nothing.
+
+A token is drawn by a race: the one with the largest logit/T − ln E, E a number for each token from the exponential distribution (the Gumbel-max
+trick). So a rounding of the logits changes the draw only where two tokens all but tie in the race; walking down the sorted
+probabilities instead, it would whenever two of the many unlikely tokens change places.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +15,9 @@ from microtome.errors import ConfigError
 from microtome.shapes import Float, Int, Tensor
 
 _HEAD = 256
-"""Of so many of the likeliest tokens a draw is tried first."""
+"""Of so many of the likeliest tokens it is tried first whether they are all that may be drawn."""
+_LEAST = 1e-30
+"""For a number of the race that rounds to 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +32,7 @@ class Sampling:
     top_k: int | None = None
     """Only so many of the likeliest tokens."""
     seed: int = 0
-    """Of the row's random numbers, one a token: edited and unedited runs of one seed draw the same ones."""
+    """Of the row's random numbers, one for each token of the vocabulary at each step: edited and unedited runs of one seed draw the same."""
     stop: tuple[str, ...] = ()
     """The row ends when one of these texts was generated; it is cut off from `text`."""
     ends_at_eos: bool = True
@@ -72,15 +79,15 @@ class Picked(NamedTuple):
 
 
 class Stream:
-    """How one row is continued, and its random numbers, one a token."""
+    """How one row is continued, and its random numbers."""
 
     def __init__(self, sampling: Sampling) -> None:
         self.sampling = sampling
         self._numbers = torch.Generator().manual_seed(sampling.seed)
 
-    def draw(self) -> float:
-        """The next number, 0 to 1."""
-        return float(torch.rand(1, generator=self._numbers, dtype=torch.float64))
+    def draw(self, n: int) -> Float[Tensor, "n"]:
+        """The next `n` numbers, exponentially distributed."""
+        return torch.empty(n).exponential_(generator=self._numbers)
 
 
 def pick(logits: Float[Tensor, "batch vocab"], streams: Sequence[Stream]) -> list[Picked]:
@@ -91,7 +98,7 @@ def pick(logits: Float[Tensor, "batch vocab"], streams: Sequence[Stream]) -> lis
     picked: list[Picked] = []
     for row, stream in enumerate(streams):
         sampling = stream.sampling
-        token = greedy[row] if sampling.temperature == 0 else _drawn(scores[row].cpu(), sampling, u=stream.draw())
+        token = greedy[row] if sampling.temperature == 0 else _drawn(scores[row].cpu(), sampling, numbers=stream.draw(scores.shape[1]))
         top: tuple[Likely, ...] = ()
         if sampling.top_logprobs:
             best = scores[row].topk(min(sampling.top_logprobs, scores.shape[1]))
@@ -100,23 +107,25 @@ def pick(logits: Float[Tensor, "batch vocab"], streams: Sequence[Stream]) -> lis
     return picked
 
 
-def _drawn(scores: Float[Tensor, "vocab"], sampling: Sampling, *, u: float) -> int:
-    """Inverse of the cumulative distribution at one uniform number, tokens from likely to unlikely.
+def _drawn(scores: Float[Tensor, "vocab"], sampling: Sampling, *, numbers: Float[Tensor, "vocab"]) -> int:
+    """The winner of the race among the tokens that may be drawn."""
+    race = scores / sampling.temperature - numbers.clamp_min(_LEAST).log()
+    if sampling.top_p == 1 and sampling.top_k is None:
+        return int(race.argmax())
+    kept = _kept(scores, sampling)
+    return int(kept[race[kept].argmax()])
 
-    Nearly always a few hundred of them decide; all are sorted only where those do not reach far enough.
-    """
-    total = (scores.double() / sampling.temperature).logsumexp(-1)
+
+def _kept(scores: Float[Tensor, "vocab"], sampling: Sampling) -> Int[Tensor, "n"]:
+    """The tokens that `top_p` and `top_k` leave, from likely to unlikely; all are sorted only where the head does not reach far enough."""
+    scaled = scores.double() / sampling.temperature
+    total = scaled.logsumexp(-1)
     for n in (min(_HEAD, len(scores)), len(scores)):
         ordered = _likeliest(scores, n)
-        cumulative = (scores[ordered].double() / sampling.temperature - total).exp().cumsum(-1)
-        reached = float(cumulative[-1])
+        cumulative = (scaled[ordered] - total).exp().cumsum(-1)
         by_mass = int((cumulative < sampling.top_p).sum()) + 1
-        kept = min(by_mass, sampling.top_k or by_mass, n)
-        is_whole = n == len(scores) or reached >= sampling.top_p or (sampling.top_k is not None and sampling.top_k <= n)
-        mass = float(cumulative[kept - 1]) if is_whole else 1.0
-        if is_whole or (sampling.top_p == 1 and sampling.top_k is None and u < reached):
-            at = int(torch.searchsorted(cumulative[:kept], u * mass, right=True))
-            return int(ordered[min(at, kept - 1)])
+        if n == len(scores) or by_mass <= n or (sampling.top_k is not None and sampling.top_k <= n):
+            return ordered[: min(by_mass, sampling.top_k or by_mass, n)]
     raise AssertionError("all tokens are the whole")
 
 

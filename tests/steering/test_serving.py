@@ -209,9 +209,9 @@ def test_a_closed_engine_ends_what_it_has(llama: Model):
 
 def test_a_draw_from_the_head_is_the_draw_from_all():
     """Against sorting everything, over settings whose mass lies within, beyond and at the edge of the head."""
-    from microtome.steering.sampling import _HEAD, _drawn
+    from microtome.steering.sampling import _HEAD, Stream, _drawn
 
-    random = torch.Generator().manual_seed(0)
+    random, stream = torch.Generator().manual_seed(0), Stream(Sampling(seed=1))
     for spread in (0.01, 1.0, 6.0):
         scores = spread * torch.randn(4 * _HEAD, generator=random)
         scores[5:25] = scores[4]  # ties
@@ -220,9 +220,24 @@ def test_a_draw_from_the_head_is_the_draw_from_all():
             ordered = scores.double().sort(descending=True, stable=True)
             cumulative = (ordered.values / 0.8).softmax(-1).cumsum(-1)
             kept = min(int((cumulative < sampling.top_p).sum()) + 1, sampling.top_k or len(scores), len(scores))
-            for u in torch.rand(20, generator=random, dtype=torch.float64).tolist():
-                at = int(torch.searchsorted(cumulative[:kept], u * float(cumulative[kept - 1]), right=True))
-                assert _drawn(scores, sampling, u=u) == int(ordered.indices[min(at, kept - 1)])
+            for _ in range(20):
+                numbers = stream.draw(len(scores))
+                times = numbers[ordered.indices[:kept]].double() / (ordered.values[:kept] / 0.8).exp()
+                assert _drawn(scores, sampling, numbers=numbers) == int(ordered.indices[int(times.argmin())])
+
+
+def test_a_rounding_of_the_logits_does_not_change_what_is_drawn():
+    """Flat logits of a large vocabulary, where thousands of tokens lie closer together than sums of another order differ."""
+    from microtome.steering.sampling import Stream, _drawn
+
+    random, stream, sampling = torch.Generator().manual_seed(0), Stream(Sampling(seed=1)), Sampling(temperature=1.0)
+    scores = torch.randn(50_000, generator=random)
+    same = 0
+    for _ in range(200):
+        numbers = stream.draw(len(scores))
+        rounded = scores + 1e-5 * torch.randn(50_000, generator=random)
+        same += _drawn(scores, sampling, numbers=numbers) == _drawn(rounded, sampling, numbers=numbers)
+    assert same == 200
 
 
 def test_the_tests_reach_the_site(llama: Model):
