@@ -1,9 +1,12 @@
-"""Names of nodes: `L3.f17@4`, `L3.error@4`, `L3.bias.attention@4`, `E@4`, `logit." Paris"@7`."""
+"""Names of nodes: `L3.f17@4`, `L3.error@4`, `L3.error.stream@4`, `L3.bias.attention@4`, `E@4`, `logit." Paris"@7`."""
 
 import re
 
-from microtome.circuits.graph import BIAS, BIASES, EMBEDDING, ERROR, FEATURE, Graph
+from microtome.circuits.graph import BIAS, BIASES, EMBEDDING, ERROR, FEATURE, STREAM_ERROR, Graph
 from microtome.errors import NodeNotFound, nearest
+
+_LOGIT = re.compile(r'logit\."((?:(?!" − logit\.").)*)"@\d+', flags=re.DOTALL)
+"""The name of one logit; that of a difference is no such."""
 
 
 def node_name(graph: Graph, node: int) -> str:
@@ -16,7 +19,7 @@ def node_name(graph: Graph, node: int) -> str:
     if kind == FEATURE:
         return f"{where}.f{feature}{at}"
     if kind == ERROR:
-        return f"{where}.error{at}"
+        return f"{where}.error{'.stream' if feature == STREAM_ERROR else ''}{at}"
     if kind == BIAS:
         return f"{where}.bias.{BIASES[feature]}{at}"
     if kind == EMBEDDING:
@@ -33,9 +36,18 @@ def target_name(graph: Graph, target: int) -> str:
 
 def target_words(graph: Graph, target: int) -> str:
     """What a target is, for a person: the token of a logit, else its label."""
-    label = graph.target_labels[target]
-    found = re.fullmatch(r'logit\."(.*)"@\d+', label, flags=re.DOTALL)
-    return found[1] if found else label
+    return words_of(graph.target_labels[target])
+
+
+def name_of(words: str, *, position: int) -> str:
+    """The name of the target at a position that is shown as these words: of a token the logit's; words that are a name already stay one."""
+    return words if re.fullmatch(rf".+@{position}", words, flags=re.DOTALL) else f'logit."{words}"@{position}'
+
+
+def words_of(name: str) -> str:
+    """The token of a logit's name; any other name as it is."""
+    found = _LOGIT.fullmatch(name)
+    return found[1] if found else name
 
 
 def find_node(graph: Graph, name: str) -> int:

@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Any, Literal, TypeAlias
 
 from microtome.circuits.export.graph_file import EMBEDDING, ERROR, FEATURE, LOGIT, LORSA, LORSA_ERROR, GraphFile, PeerNode, QParams, layer_number
+from microtome.circuits.names import name_of, words_of
 from microtome.circuits.prune import EDGE_THRESHOLD, NODE_THRESHOLD
 from microtome.circuits.view import GraphView, Hidden, NodeView, ScoresView, Thresholds
 from microtome.errors import FormatCannotHold, GraphInvalid
@@ -177,8 +178,8 @@ def _node_view(node: PeerNode, *, top: int) -> NodeView:
         label = label.removeprefix('Emb: "').removesuffix('"') if label.startswith('Emb: "') else label
     else:
         feature, found, layer = _from_id(node), _LOGIT.match(label), top
-        label = found["token"] if found else label
-        id, probability = f'logit."{label}"@{at}', node.token_prob
+        id, probability = name_of(found["token"] if found else label, position=at), node.token_prob
+        label = words_of(id)
     return NodeView(
         id=id,
         kind=kind,

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from microtome.circuits.graph import EMBEDDING, ERROR, FEATURE, TARGET, Edges, Graph, Nodes
+from microtome.circuits.names import name_of
 from microtome.errors import GraphInvalid, PickleRefused
 from microtome.shapes import Tensor
 
@@ -134,7 +135,7 @@ def _graph(value: Mapping[str, Any], file: Path) -> Graph:
         dropped_abs=zeros.copy(),
         pre=sums.astype(np.float32),
         target_weight=probabilities,
-        target_labels=tuple(f'logit."{label}"@{positions - 1}' for label in labels),
+        target_labels=tuple(name_of(label, position=positions - 1) for label in labels),
         config={"source": "circuit-tracer", "file": file.name, "pre": "unknown"},
     )
 

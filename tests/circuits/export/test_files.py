@@ -88,6 +88,23 @@ def changed(**parts: Any) -> dict[str, Any]:
     return {**json.loads(json.dumps(PEER)), **parts}
 
 
+def test_a_target_is_named_once_whatever_it_is_and_however_often_its_file_is_read():
+    names = ('logit."6"@2', 'logit." a" − logit." b"@2', "L1.f3@2", 'loss of " x"@2', 'logit."logit"@2')
+    graph = random_graph(0)
+    for pair in (names[:2], names[2:4], names[3:]):
+        shown = view(replace(graph, target_labels=pair))
+        assert [node.id for node in shown.nodes if node.kind == "target"] == list(pair)
+        again = shown
+        for _ in range(2):
+            again = view_from(file_of(again, scan="tiny").file)
+            told = [(node.id, node.label) for node in again.nodes if node.kind == "target"]
+            assert told == [(node.id, node.label) for node in shown.nodes if node.kind == "target"]
+    words = changed()
+    words["nodes"][3]["clerp"] = 'Output "logit."6"@2" (p=0.451)'
+    read = view_from(parse_graph_file(words))
+    assert [(node.id, node.label) for node in read.nodes if node.kind == "target"] == [('logit."6"@2', "6")]
+
+
 def test_a_file_comes_back_with_every_field(tmp_path: Path) -> None:
     file = parse_graph_file(PEER)
     written = write_graph_file(file, tmp_path)
