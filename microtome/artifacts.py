@@ -24,7 +24,23 @@ from microtome.config import canonical_json, fingerprint, to_dict
 from microtome.errors import ArtifactConflict, ArtifactDamaged, ArtifactForeign, ArtifactMissing, DiskFull, WorkspaceBusy, nearest
 
 MANIFEST, DRAFT, LOCK = "manifest.json", "draft.json", ".lock"
-KINDS = ("corpus", "shards", "pooled", "dictionary", "sweep", "index", "direction", "graph", "export", "variant", "losses", "dream")
+KINDS = (
+    "corpus",
+    "shards",
+    "pooled",
+    "dictionary",
+    "sweep",
+    "index",
+    "direction",
+    "graph",
+    "export",
+    "variant",
+    "losses",
+    "dream",
+    "map",
+    "trial",
+    "doses",
+)
 FOLDERS = {
     "corpus": "corpora",
     "shards": "shards",
@@ -38,6 +54,9 @@ FOLDERS = {
     "variant": "variants",
     "losses": "losses",
     "dream": "dreams",
+    "map": "maps",
+    "trial": "trials",
+    "doses": "doses",
 }
 _PACKAGES = ("microtome", "torch", "transformers", "tokenizers", "safetensors", "numpy", "pyarrow")
 
