@@ -16,13 +16,16 @@ from microtome.circuits.looking import Looking, Pair, looking
 from microtome.circuits.merge import Column, Merged, SharedEdge, SharedNode, align, contrast, merge
 from microtome.circuits.missing import MissingEdges, SwapConfig, SwapTest, missing_edges
 from microtome.circuits.names import find_node, node_name
+from microtome.circuits.outcome import Outcome, Shift, outcome, predicted_change
 from microtome.circuits.paths import FoundPath, paths, target_paths
 from microtome.circuits.predict import NodeEffects, Trial, TrialConfig, TrialNode, effects_on, trial
 from microtome.circuits.prune import EDGE_THRESHOLD, NODE_THRESHOLD, Pruned, prune
 from microtome.circuits.replacement import Replacement
 from microtome.circuits.scores import Scores, scores, subgraph_scores
 from microtome.circuits.supernodes import GroupEdge, Supernode, group_edges, name_groups, suggest
-from microtome.circuits.targets import Along, FeatureTarget, LogitDifference, Logits, Loss, Target
+from microtome.circuits.targets import Along, FeatureTarget, LogitDifference, Logits, Loss, Target, TurnFeature
+from microtome.circuits.tried import Tried, keep_tried, tried
+from microtome.circuits.turns import TokenColumn, by_columns, turn_columns
 from microtome.circuits.view import GraphView, Hidden, NodeView, ScoresView, Thresholds, slug_of, view, view_of
 
 __all__ = [
@@ -33,6 +36,7 @@ __all__ = [
     "FeatureTarget",
     "Along",
     "Loss",
+    "TurnFeature",
     "Target",
     "Replacement",
     "head_loadings",
@@ -97,6 +101,16 @@ __all__ = [
     "TrialNode",
     "Trial",
     "trial",
+    "predicted_change",
+    "outcome",
+    "Outcome",
+    "Shift",
+    "Tried",
+    "tried",
+    "keep_tried",
+    "TokenColumn",
+    "turn_columns",
+    "by_columns",
     "SwapConfig",
     "SwapTest",
     "MissingEdges",

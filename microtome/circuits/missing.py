@@ -15,6 +15,7 @@ import torch
 
 from microtome.circuits.graph import TARGET, Graph
 from microtome.circuits.influence import influence
+from microtome.circuits.scale import refuse_turns
 from microtome.config import to_dict
 from microtome.errors import GraphInvalid
 from microtome.models import Model
@@ -141,6 +142,7 @@ def missing_edges(
 
 def _logit(graph: Graph, node: int, *, model: Model) -> tuple[int, int]:
     """Token and position of a logit's node."""
+    refuse_turns(graph)
     do = "Give the model that the graph was traced with."
     if graph.model_fingerprint != model.fingerprint:
         raise GraphInvalid("the graph is of another model.", got=f"{graph.model} ({graph.model_fingerprint})", wanted=model.fingerprint, do=do)

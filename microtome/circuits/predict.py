@@ -11,32 +11,28 @@ beside those of shuffled predictions and of simpler predictors.
 """
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from microtome.circuits.graph import FEATURE, TARGET, Graph
+from microtome.circuits.graph import FEATURE, Graph
 from microtome.circuits.influence import edges_of, influence, sweep
-from microtome.circuits.intervene import Intervention, Patched, Patching, member_of, patch
+from microtome.circuits.intervene import Intervention, Patching, patch
 from microtome.circuits.names import node_name
+from microtome.circuits.scale import Scale, check_same, refuse_turns
 from microtome.config import to_dict
 from microtome.dictionaries import DictionarySet
 from microtome.errors import GraphInvalid
-from microtome.models import Model, Site
+from microtome.models import Model
 from microtome.progress import Progress
-from microtome.shapes import Float, Tensor
 from microtome.stats import Result, bootstrap_rank_correlation, rank_correlation, wilson
 from microtome.steering import Row, times_current
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 _SHUFFLES = 400
-_FEATURE = re.compile(r"L(\d+)\.f(\d+)@(\d+)")
-"""The name of a feature, which is also what a target that is a feature is called."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -78,7 +74,7 @@ class TrialConfig:
     """Features drawn from all the other active ones."""
     seed: int = 0
     target: int | None = None
-    """The node whose change is predicted, a logit or an expanded feature; None: the first target."""
+    """The node whose change is predicted: a logit, a difference of two, or an expanded feature; None: the first target."""
     patching: Patching = Patching()  # noqa: RUF009  # frozen
     rows_at_once: int = 16
     """Interventions in one forward."""
@@ -140,13 +136,14 @@ def trial(
     """Change nodes of the graph in the model, one at a time, and set what follows beside what the graph predicts.
 
     Raises `GraphInvalid` for a graph of another model or other dictionaries (its activations are not those found here), and for a target that is
-    neither a logit nor an expanded feature.
+    neither a logit, a difference of two, nor an expanded feature.
     """
+    refuse_turns(graph)
     target = int(graph.nodes.where("target")[0]) if config.target is None else config.target
-    scale = _Scale.of(graph, target, dictionaries=dictionaries)
+    scale = Scale.of(graph, target, model=model, dictionaries=dictionaries)
     effects, strength = effects_on(graph, target), influence(graph).nodes
     chosen, n_strong = _chosen(graph, strength, config=config, scale=scale)
-    _check_same(model, dictionaries, graph=graph, nodes=chosen)
+    check_same(model, dictionaries, graph=graph, nodes=chosen)
     groups = [[_times(graph, node, factor)] for factor in (0.0, 2.0) for node in chosen]
     patched = patch(
         model,
@@ -180,48 +177,7 @@ def trial(
     return Trial(target=scale.label, target_node=target, seed=config.seed, patching=config.patching, nodes=nodes, results=results)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Scale:
-    """Reads the change of a target off a patched forward."""
-
-    label: str
-    layer: int
-    position: int
-    token: int | None = None
-    """Of a logit."""
-    site: Site | None = None
-    """Of a feature: where it is read,"""
-    vector: Float[Tensor, "d_in"] | None = None
-    """and along what."""
-
-    @classmethod
-    def of(cls, graph: Graph, node: int, *, dictionaries: DictionarySet) -> "_Scale":
-        nodes = graph.nodes
-        kind, layer, position, feature = (int(column[node]) for column in (nodes.kind, nodes.layer, nodes.position, nodes.feature))
-        label = graph.target_labels[int(np.flatnonzero(nodes.where("target") == node)[0])] if kind == TARGET else node_name(graph, node)
-        if kind == TARGET and feature >= 0:
-            return cls(label=label, layer=layer, position=position, token=feature)
-        found = _FEATURE.fullmatch(label)
-        if found is not None:
-            member = member_of(dictionaries, int(found[1]))
-            vector = member.encoder_direction(int(found[2]))
-            return cls(label=label, layer=int(found[1]), position=int(found[3]), site=member.reads, vector=vector)
-        do = "Choose a logit, or a feature that was expanded."
-        raise GraphInvalid("the change of this target cannot be measured here.", got=f"node {node}", wanted="a logit or a feature", do=do)
-
-    @property
-    def read(self) -> tuple[Site, ...]:
-        return () if self.site is None else (self.site,)
-
-    def changes(self, patched: Patched) -> Floats:
-        """For each group of interventions, how much the target changed."""
-        if self.site is None or self.vector is None:
-            return patched.change()[:, 0, self.token].double().cpu().numpy()
-        moved = patched.read[self.site][:, self.position] - patched.clean_read[self.site][self.position]
-        return (moved.double() @ self.vector.to(moved.device).double()).cpu().numpy()
-
-
-def _chosen(graph: Graph, strength: Floats, *, config: TrialConfig, scale: _Scale) -> tuple[list[int], int]:
+def _chosen(graph: Graph, strength: Floats, *, config: TrialConfig, scale: Scale) -> tuple[list[int], int]:
     """Features that come before the target: the strong ones by influence, then as many random ones of the rest; and how many are strong."""
     nodes = graph.nodes
     before = np.flatnonzero((nodes.kind == FEATURE) & (nodes.layer < scale.layer) & (nodes.position <= scale.position))
@@ -230,23 +186,6 @@ def _chosen(graph: Graph, strength: Floats, *, config: TrialConfig, scale: _Scal
     rest = order[len(strong) :]
     picks = np.random.default_rng(config.seed).permutation(len(rest))[: config.random]
     return [*strong, *(int(node) for node in rest[np.sort(picks)])], len(strong)
-
-
-def _check_same(model: Model, dictionaries: DictionarySet, *, graph: Graph, nodes: Sequence[int]) -> None:
-    """Raise `GraphInvalid` unless model and dictionaries give the activations that the graph says."""
-    do = "Give the model and the dictionaries that the graph was traced with."
-    if graph.model_fingerprint != model.fingerprint:
-        raise GraphInvalid("the graph is of another model.", got=f"{graph.model} ({graph.model_fingerprint})", wanted=model.fingerprint, do=do)
-    members = {layer: member_of(dictionaries, layer).to(model.device) for layer in sorted({int(graph.nodes.layer[node]) for node in nodes})}
-    seen = model.capture(torch.tensor([graph.tokens]), [member.reads for member in members.values()])
-    for node in nodes:
-        layer, position, feature = (int(column[node]) for column in (graph.nodes.layer, graph.nodes.position, graph.nodes.feature))
-        codes = members[layer].encode(seen[members[layer].reads][0, position][None].float())
-        found = float(codes.values[codes.indices == feature].sum())
-        said = float(graph.nodes.activation[node])
-        if abs(found - said) > 1e-2 * max(abs(said), 1e-3):
-            what = f"{node_name(graph, node)} has another activation than in the graph."
-            raise GraphInvalid(what, got=f"{found:g}", wanted=f"{said:g}", do=do)
 
 
 def _times(graph: Graph, node: int, factor: float) -> Intervention:

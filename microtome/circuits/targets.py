@@ -10,6 +10,7 @@ from typing import NamedTuple, TypeAlias
 import torch
 
 from microtome.circuits.replacement import Replacement
+from microtome.dictionaries import SAE
 from microtome.directions import Direction
 from microtome.errors import ConfigError, ModelUnsupported, TargetInvalid
 from microtome.models import Model, Site
@@ -69,7 +70,29 @@ class Loss:
     """Another token than the prompt's own next one."""
 
 
-Target: TypeAlias = Logits | LogitDifference | FeatureTarget | Along | Loss
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TurnFeature:
+    """A feature of a turn-averaged dictionary in a turn: ⟨encoder, mean of what is read at the turn's tokens⟩ + bias.
+
+    Each of the turn's n tokens contributes 1/n of its own reading, so it is traced as n targets of weight 1/n, whose mean is the pre-activation;
+    `by_columns` makes one row of them.
+    """
+
+    dictionary: SAE
+    """With pooling over turns."""
+    feature: int
+    start: int
+    """First token of the turn's content,"""
+    stop: int
+    """and one past its last."""
+
+    @property
+    def position(self) -> int:
+        """The last token."""
+        return self.stop - 1
+
+
+Target: TypeAlias = Logits | LogitDifference | FeatureTarget | Along | Loss | TurnFeature
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +165,8 @@ def positions_of(targets: Sequence[Target], n_tokens: int) -> list[int]:
 
 def sites_of(targets: Sequence[Target]) -> set[Site]:
     """Where directions are read."""
-    return {target.direction.site for target in targets if isinstance(target, Along)}
+    directions = {target.direction.site for target in targets if isinstance(target, Along)}
+    return directions | {target.dictionary.reads for target in targets if isinstance(target, TurnFeature)}
 
 
 def token_id(model: Model, token: str | int) -> int:
@@ -176,6 +200,8 @@ def rows_of(replacement: Replacement, targets: Sequence[Target]) -> tuple[Rows, 
                 rows, named = _along(replacement, target, position)
             case Loss():
                 rows, named = _loss(replacement, target, position)
+            case TurnFeature():
+                rows, named = _turn_feature(replacement, target)
         made.append(rows)
         names += named
     return joined(made), names
@@ -282,13 +308,32 @@ def _feature(replacement: Replacement, target: FeatureTarget, position: int) -> 
 def _along(replacement: Replacement, target: Along, position: int) -> tuple[Rows, list[Named]]:
     direction = target.direction
     direction.fits(replacement.model)
-    if replacement.reading(direction.site) is None or direction.site not in replacement.frozen.clean:
-        wanted = "resid_pre, attn_in, resid_mid, mlp_in, resid_post or final_norm"
-        raise TargetInvalid(f"a graph cannot reach {direction.site}.", got=direction.site, wanted=wanted, do="Use the direction at the stream.")
+    _reached(replacement, direction.site)
     device = replacement.model.device
     vector = direction.unit_vector.to(device=device, dtype=replacement.dtype)[None]
     readings = Readings(direction.site, torch.tensor([position], device=device), vector, vector.new_zeros(1))
     return read_rows(replacement, readings), [Named(f"{direction.name} along {direction.site}@{position}", position, -1, 1.0)]
+
+
+def _turn_feature(replacement: Replacement, target: TurnFeature) -> tuple[Rows, list[Named]]:
+    sae, n = target.dictionary, target.stop - target.start
+    if sae.pooling == "token" or not 0 <= target.start < target.stop <= replacement.n_tokens or not 0 <= target.feature < sae.d_dict:
+        got = f"feature {target.feature} of a dictionary per {sae.pooling}, tokens {target.start} to {target.stop - 1}"
+        wanted = f"a feature of a dictionary of turns, and tokens among {replacement.n_tokens}"
+        raise TargetInvalid("there is no such feature of a turn.", got=got, wanted=wanted, do="Give a turn-averaged SAE and a turn of the prompt.")
+    _reached(replacement, sae.reads)
+    device, kind = replacement.model.device, replacement.dtype
+    vector = sae.encoder_direction(target.feature).to(device=device, dtype=kind)
+    bias = sae.b_enc[target.feature] - (sae.W_enc[target.feature] @ sae.b_dec if sae.centred else 0)
+    positions = torch.arange(target.start, target.stop, device=device)
+    readings = Readings(sae.reads, positions, vector.expand(n, -1), bias.to(device=device, dtype=kind).expand(n))
+    return read_rows(replacement, readings), [Named(f"{sae.reads}.f{target.feature}@{at}", at, -1, 1 / n) for at in positions.tolist()]
+
+
+def _reached(replacement: Replacement, site: Site) -> None:
+    if replacement.reading(site) is None or site not in replacement.frozen.clean:
+        wanted = "resid_pre, attn_in, resid_mid, mlp_in, resid_post or final_norm"
+        raise TargetInvalid(f"a graph cannot reach {site}.", got=site, wanted=wanted, do="Choose a site of the residual stream.")
 
 
 def _loss(replacement: Replacement, target: Loss, position: int) -> tuple[Rows, list[Named]]:
