@@ -18,6 +18,7 @@ from microtome.cli.index import overview_table
 from microtome.cli.relations import Related, relations
 from microtome.cli.session import Common, Session
 from microtome.cli.sweep import sweep_views
+from microtome.cli.trials import tried_views
 from microtome.cli.words import size
 from microtome.config import canonical_json
 from microtome.errors import ArtifactDamaged, ArtifactMissing
@@ -50,15 +51,13 @@ def show(
         microtome show wiki 1234 --test "The ship sailed." --test-file prompts.txt
 
     Features that fire on both texts and not on the third; on a token; that tell
-    two files apart; that are dense, duplicate, dead, ultra-rare or of one token:
+    two files apart (`microtome odd` lists the strange ones):
 
         microtome show wiki --text "A ship." --text "A boat." --without "A car."
 
         microtome show wiki --token " ship"
 
         microtome show wiki --separate ships.txt others.txt
-
-        microtome show wiki --odd
 
     In an index of a set: what feature 17 of L3.mlp_in feeds, what feeds it (TWERA)
     and what it keeps from firing (runs the model). What is like a feature, what
@@ -171,14 +170,17 @@ def _dictionary(session: Session, path: Path) -> None:
 
 def _graph(session: Session, path: Path) -> None:
     """As `microtome trace` printed it, at the thresholds of default."""
-    from microtome.circuits import Graph, view
+    from microtome.circuits import Graph, tried, view
     from microtome.cli.trace import labels_of
 
     graph = Graph.open(path)
     labels = labels_of(session, graph)
-    shown = view(graph, labels=labels, slug=path.name)
+    here = path.name in session.workspace.names("graph") and session.workspace.place("graph", path.name).samefile(path)
+    made = tried(session.workspace, path.name) if here else None
+    shown = view(graph, labels=labels, slug=path.name, tested=None if made is None else made.trial)
     found = paths_of(graph, labels, count=5)
-    session.result({"path": str(path), "graph": shown, "paths": found}, *graph_views(shown, found))
+    more = [] if made is None else tried_views(made.trial, made.missing)
+    session.result({"path": str(path), "graph": shown, "paths": found, "tried": made}, *graph_views(shown, found), *more)
 
 
 def _sweep(session: Session, path: Path) -> None:

@@ -11,11 +11,13 @@ from cyclopts.validators import Number
 
 from microtome.artifacts import read_manifest
 from microtome.cli.graphs import contrast_views, graph_views, paths_of
+from microtome.cli.read import TURN_FEATURE, Read
 from microtome.cli.session import Common, Session
+from microtome.cli.trials import tried_views
 from microtome.errors import ArtifactDamaged, CommandInvalid
 
 if TYPE_CHECKING:
-    from microtome.circuits import Graph, Target
+    from microtome.circuits import Graph, Target, Tried
     from microtome.models import Model
 
 
@@ -25,7 +27,8 @@ class Aim:
     """What is explained."""
 
     target: Annotated[tuple[str, ...], Parameter(negative=())] = ()
-    """A next token, its space too (" Paris"), or a feature (L20.f17, L20.f17@4); several times for several. The likeliest tokens unless given."""
+    """A next token, its space too (" Paris"), or a feature (L20.f17, L20.f17@4; with --turn-dict T1.f17); several times for several. The likeliest
+    tokens unless given."""
     against: str | None = None
     """Explain by how much the target's logit is above this token's."""
     position: int = -1
@@ -34,8 +37,15 @@ class Aim:
     """Another prompt: its graph is aligned by tokens and subtracted."""
     chat: Annotated[bool, Parameter(negative=())] = False
     """The prompt is a user's turn of a chat; the graph is of the reply's first token."""
+    turns: Annotated[bool, Parameter(negative=())] = False
+    """The prompt is a file with a conversation, a JSON list of {"role", "content"}; the columns of the graph are its turns."""
+    turn_dict: str | None = None
+    """Turn-averaged dictionary whose features can be targets: T1.f17 is its feature 17 in the second turn."""
 
-    def targets(self) -> "list[Target] | None":
+    def read(self, session: Session, model: "Model", prompt: str) -> Read:
+        return Read.of(session, model, prompt, chat=self.chat, turns=self.turns, turn_dict=self.turn_dict)
+
+    def targets(self, read: Read) -> "list[Target] | None":
         from microtome.circuits import FeatureTarget, LogitDifference, Logits
 
         if self.against is not None:
@@ -44,12 +54,14 @@ class Aim:
                 raise CommandInvalid("a difference is of two tokens.", got=f"{len(self.target)} targets", wanted="one", do=do)
             return [LogitDifference(token=self.target[0], against=self.against, position=self.position)]
         features = [_feature(text) for text in self.target]
-        made: list[Target] = [
+        of_turns = [text for text in self.target if self.turn_dict is not None and TURN_FEATURE.fullmatch(text)]
+        made: list[Target] = [read.turn_feature(text) for text in of_turns]
+        made += [
             FeatureTarget(layer=found[0], feature=found[1], position=found[2] if found[2] is not None else self.position)
             for found in features
             if found
         ]
-        tokens = tuple(text for text, found in zip(self.target, features, strict=True) if not found)
+        tokens = tuple(text for text, found in zip(self.target, features, strict=True) if not found and text not in of_turns)
         if tokens or not made:
             made.append(Logits(position=self.position, tokens=tokens))
         return made
@@ -85,6 +97,10 @@ class Output:
     """Name of the graph; made of the prompt unless given."""
     out: Path | None = None
     """Folder for a graph file in circuit-tracer's format, listed in its graph-metadata.json."""
+    test: Annotated[bool, Parameter(negative=())] = False
+    """Set the strongest features and random ones to 0 and double them in the model: predicted against measured, kept with the graph."""
+    swap: Annotated[bool, Parameter(negative=())] = False
+    """Swap tokens for others: does the graph miss any that matter? Kept with the graph."""
 
 
 def trace(
@@ -116,6 +132,14 @@ def trace(
 
         microtome trace "The capital of France is" --contrast "The capital of Japan is"
 
+    Does it hold in the model; does it miss tokens that matter:
+
+        microtome trace "The capital of France is" --test --swap
+
+    A conversation, by turns (its tokens' graph is kept as NAME-tokens):
+
+        microtome trace talk.json --turns --name talk
+
     For Neuronpedia and circuit-tracer's page, as graph files in a folder:
 
         microtome trace "The capital of France is" --out graph_data
@@ -123,7 +147,7 @@ def trace(
     Parameters
     ----------
     prompt
-        The text.
+        The text; with --turns a file.
     model
         `demo`, a local folder, a .gguf file, or a name on the hub with an optional @revision.
     dict
@@ -131,7 +155,6 @@ def trace(
     device
         Where the model runs: auto, cpu, cuda, cuda:1, mps.
     """
-    from microtome.circuits import contrast, slug_of, view
     from microtome.models import load
 
     with Session(common) as session:
@@ -140,24 +163,40 @@ def trace(
         session.workspace.place("graph", output.name or "unnamed")  # a name that cannot be one is refused before the work
         with session.step("load model"):
             loaded = load(model, device=device, selfcheck=False, progress=session.progress)
-        graph = _traced(session, loaded, weights, prompt=prompt, aim=aim, tracing=tracing)
-        slug = output.name or slug_of(graph)
-        graph.save(path := session.workspace.place("graph", slug), replace=True)
-        labels = labels_of(session, graph, index)
-        node, edge = tracing.node_threshold, tracing.edge_threshold
-        shown = view(graph, labels=labels, slug=slug, node_threshold=node, edge_threshold=edge)
-        found = paths_of(graph, labels, count=tracing.paths)
-        result: Mapping[str, Any] = {"path": str(path), "graph": shown, "paths": found}
-        views = graph_views(shown, found)
-        if aim.contrast is not None:
-            other = _traced(session, loaded, weights, prompt=aim.contrast, aim=aim, tracing=tracing)
-            labelled = {**labels, **labels_of(session, other, index)}
-            compared = contrast(graph, other, labels=labelled, node_threshold=node, edge_threshold=edge)
-            result = {**result, "contrast": compared}
-            views += contrast_views(compared)
-        if output.out is not None:
-            result = {**result, "written": str(_write(session, shown, output.out))}
-        session.result(result, *views, f"next: microtome show {slug}" + ("" if labels else _unlabelled(weights)))
+        _run(session, loaded, weights, prompt=prompt, aim=aim, tracing=tracing, output=output, index=index)
+
+
+def _run(session: Session, model: "Model", weights: Path, *, prompt: str, aim: Aim, tracing: Tracing, output: Output, index: Path | None) -> None:
+    """Trace, keep, test, compare, write and print."""
+    from microtome.circuits import contrast, slug_of, view
+
+    read = aim.read(session, model, prompt)
+    whole = _traced(session, model, weights, read=read, aim=aim, tracing=tracing)
+    slug, graph = output.name or slug_of(whole), read.shown(whole)
+    tokens = f"{slug}-tokens" if read.turns else slug
+    graph.save(path := session.workspace.place("graph", slug), replace=True)
+    if read.turns:
+        whole.save(session.workspace.place("graph", tokens), replace=True)
+    made = _tried(session, model, weights, graph=whole, name=tokens, output=output)
+    labels = labels_of(session, graph, index)
+    node, edge = tracing.node_threshold, tracing.edge_threshold
+    tested = None if made is None or read.turns else made.trial
+    shown = view(graph, labels=labels, slug=slug, node_threshold=node, edge_threshold=edge, tested=tested)
+    found = paths_of(graph, labels, count=tracing.paths)
+    result: Mapping[str, Any] = {"path": str(path), "graph": shown, "paths": found}
+    views = graph_views(shown, found)
+    if made is not None:
+        result = {**result, "tried": made}
+        views += tried_views(made.trial, made.missing)
+    if aim.contrast is not None:
+        second = aim.read(session, model, aim.contrast)
+        other = second.shown(_traced(session, model, weights, read=second, aim=aim, tracing=tracing))
+        labels = {**labels, **labels_of(session, other, index)}
+        compared = contrast(graph, other, labels=labels, node_threshold=node, edge_threshold=edge)
+        result = {**result, "contrast": compared}
+        views += contrast_views(compared)
+    written = {} if output.out is None else {"written": str(_write(session, shown, output.out))}
+    session.result({**result, **written}, *views, f"next: microtome show {slug}" + ("" if labels else _unlabelled(weights)))
 
 
 def labels_of(session: Session, graph: "Graph", index: Path | None = None) -> dict[tuple[int, int], str]:
@@ -180,17 +219,33 @@ def _index_of(session: Session, graph: "Graph") -> Path | None:
     return None
 
 
-def _traced(session: Session, model: "Model", weights: Path, *, prompt: str, aim: Aim, tracing: Tracing) -> "Graph":
+def _traced(session: Session, model: "Model", weights: Path, *, read: Read, aim: Aim, tracing: Tracing) -> "Graph":
     from microtome.circuits import TraceConfig, trace
-    from microtome.directions import asked
-    from microtome.models import render
 
-    tokens = list(render(model, asked(prompt), add_generation_prompt=True).tokens) if aim.chat else prompt
     config = TraceConfig(max_rows=tracing.rows, edges_per_row=tracing.edges, missing="error" if tracing.missing else "refuse")
     with session.step("trace") as step:
-        graph = trace(model, weights, tokens, target=aim.targets(), config=config, progress=session.progress)
+        graph = trace(model, weights, read.prompt, target=aim.targets(read), config=config, progress=session.progress)
         step.count(len(graph.rows), "rows")
     return graph
+
+
+def _tried(session: Session, model: "Model", weights: Path, *, graph: "Graph", name: str, output: Output) -> "Tried | None":
+    """What the model says to the graph, kept beside it; None where nothing is asked."""
+    if not output.test and not output.swap:
+        return None
+    from microtome.circuits import keep_tried, missing_edges, trial
+    from microtome.dictionaries import DictionarySet, load_any
+
+    made: Tried | None = None
+    if output.test:
+        loaded = load_any(weights)
+        dictionaries = loaded if isinstance(loaded, DictionarySet) else DictionarySet((loaded,))
+        with session.step("test"):
+            made = keep_tried(session.workspace, name, trial=trial(model, dictionaries, graph=graph, progress=session.progress))
+    if output.swap:
+        with session.step("swap"):
+            made = keep_tried(session.workspace, name, missing=missing_edges(model, graph, progress=session.progress))
+    return made
 
 
 def _write(session: Session, shown: Any, folder: Path) -> Path:

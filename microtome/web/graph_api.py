@@ -1,6 +1,7 @@
 """The JSON twins of the graph page: one route a question, each a call of `microtome.circuits`."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import numpy as np
 from fastapi import APIRouter, Path, Query, Request
@@ -15,6 +16,7 @@ from microtome.circuits import (
     Pruned,
     Supernode,
     Thresholds,
+    contrast,
     densities_from,
     find_node,
     group_edges,
@@ -24,12 +26,13 @@ from microtome.circuits import (
     prune,
     subgraph_scores,
     suggest,
+    tried,
     view_of,
     without,
 )
-from microtome.errors import QueryInvalid, ShapeMismatch
+from microtome.errors import ArtifactDamaged, QueryInvalid, ShapeMismatch
 from microtome.features import FeatureIndex
-from microtome.web.graph_recipes import graph_lines, list_lines, paths_lines, subgraph_lines, suggest_lines
+from microtome.web.graph_recipes import contrast_lines, graph_lines, list_lines, paths_lines, subgraph_lines, suggest_lines
 from microtome.web.graph_shelf import GraphShelf, cards_of
 from microtome.web.recipes import curl_of
 from microtome.web.replies import reply, with_recipe
@@ -71,7 +74,7 @@ def graph_routes(shelf: GraphShelf) -> APIRouter:
         labels = _labels(found, index)
         known = index if labels is not None else None
         shown = _shown(found, known, node=node, edge=edge, density=density)
-        record = view_of(found, shown, thresholds=Thresholds(node=node, edge=edge), labels=labels, slug=name)
+        record = view_of(found, shown, thresholds=Thresholds(node=node, edge=edge), labels=labels, slug=name, tested=_trial(shelf, name))
         lines = graph_lines(where, name, known, node=node, edge=edge, density=density, shell=curl_of(request))
         return reply(request, {**with_recipe(record, lines), "name": name, "cards": cards_of(index), "has_densities": known is not None})
 
@@ -84,6 +87,7 @@ def graph_routes(shelf: GraphShelf) -> APIRouter:
         return reply(request, {"groups": names, "reproduce": suggest_lines(where, name, node=node, edge=edge, shell=curl_of(request))})
 
     _add_parts(router, shelf)
+    _add_contrast(router, shelf)
     return router
 
 
@@ -113,6 +117,30 @@ def _add_parts(router: APIRouter, shelf: GraphShelf) -> None:
         ]
         lines = paths_lines(where, name, source=source, target=target, count=count, shell=curl_of(request))
         return reply(request, {"paths": record, "reproduce": lines})
+
+
+def _add_contrast(router: APIRouter, shelf: GraphShelf) -> None:
+    where = shelf.workspace.path
+
+    @router.get("/{name}/contrast/{other}")
+    def contrasted(request: Request, *, name: GraphName, other: GraphName, node: Share = NODE_THRESHOLD, edge: Share = EDGE_THRESHOLD) -> Response:
+        """Two graphs aligned by their tokens and subtracted."""
+        first, second = shelf.graph(name), shelf.graph(other)
+        index = shelf.index_of(first)
+        labels = [_labels(graph, index) for graph in (first, second)]
+        known = {} if labels[0] is None or labels[1] is None else {**labels[0], **labels[1]}
+        found = contrast(first, second, node_threshold=node, edge_threshold=edge, labels=known)
+        edges = [{"source": one.source, "target": one.target, "weight": one.weight, "difference": one.difference} for one in found.edges]
+        lines = contrast_lines(where, (name, other), index if known else None, node=node, edge=edge, shell=curl_of(request))
+        return reply(request, {**with_recipe(found, lines), "edges": edges, "cards": cards_of(index), "thresholds": Thresholds(node=node, edge=edge)})
+
+
+def _trial(shelf: GraphShelf, name: str) -> Mapping[str, Any] | None:
+    """Predicted against measured, where it was; what is damaged is told where it is asked for by itself."""
+    try:
+        return tried(shelf.workspace, name).trial
+    except ArtifactDamaged:
+        return None
 
 
 def _shown(graph: Graph, index: FeatureIndex | None, *, node: float, edge: float, density: float) -> Pruned:

@@ -7,10 +7,22 @@ import pytest
 import torch
 
 from microtome.artifacts import Draft, Workspace
-from microtome.circuits import Graph, LogitDifference, Logits, TraceConfig, trace, view
+from microtome.circuits import (
+    Graph,
+    LogitDifference,
+    Logits,
+    TraceConfig,
+    by_columns,
+    missing_edges,
+    trace,
+    trial,
+    turn_columns,
+    view,
+)
 from microtome.circuits.export import read_graph_file, view_from
-from microtome.dictionaries import DictionarySet, ReLU, Transcoder, save
-from microtome.models import Model, Site, tiny
+from microtome.conversation import from_messages
+from microtome.dictionaries import SAE, DictionarySet, ReLU, Transcoder, load_any, save
+from microtome.models import Model, Site, render, tiny
 from tests.cli.calls import Called, call
 
 MODEL, PROMPT = "tiny:llama@3", "hello in the"
@@ -103,6 +115,48 @@ def test_a_contrast_and_a_file_for_other_tools(workspace: Path, tmp_path: Path) 
     assert "less those of" in shown.out
 
 
+def test_a_graph_is_tested_in_the_model_and_shown_with_it(workspace: Path, model: Model) -> None:
+    base = ("--model", MODEL, "--dict", "plt", "--workspace", str(workspace))
+    called = call("trace", f"{PROMPT} of the and on", *base, "--test", "--swap", "--name", "tested", "--json")
+    assert called.code == 0, called.err
+    graph = Graph.open(called.json["path"])
+    dictionaries = load_any(workspace / "dictionaries" / "plt")
+    assert isinstance(dictionaries, DictionarySet)
+    tried = json.loads(json.dumps({"trial": trial(model, dictionaries, graph=graph).to_json(), "missing": missing_edges(model, graph).to_json()}))
+    assert called.json["tried"] == tried
+    assert called.json["graph"]["tested"] == tried["trial"]
+    again = call("show", "tested", "--workspace", str(workspace), "--json")
+    assert (again.json["graph"], again.json["tried"]) == (called.json["graph"], tried)
+    read = call("show", "tested", "--workspace", str(workspace)).out
+    for words in ("predicted against measured", "ablated, strong", "tokens swapped for others"):
+        assert words in read
+
+
+def test_a_conversation_is_shown_by_turns_and_kept_by_tokens(workspace: Path, model: Model, tmp_path: Path) -> None:
+    talk = [{"role": "user", "content": "hello in the"}, {"role": "assistant", "content": "of the"}, {"role": "user", "content": "and on"}]
+    (file := tmp_path / "talk.json").write_text(json.dumps(talk))
+    draw = torch.Generator().manual_seed(1)
+    shapes = {"W_enc": (8, model.d_model), "W_dec": (8, model.d_model), "b_enc": (8,), "b_dec": (model.d_model,)}
+    weights = {name: torch.randn(shape, generator=draw) for name, shape in shapes.items()}
+    sae = SAE(site=Site("resid_post", 1), nonlinearity=ReLU(), weights=weights, input_scale=1.0, pooling="turn")
+    with Draft.open(Workspace(workspace).place("dictionary", "turns"), "dictionary", config={}, inputs={}) as draft:
+        save(sae, draft)
+        draft.finish()
+    base = ("--model", MODEL, "--dict", "plt", "--workspace", str(workspace), "--json")
+    called = call("trace", str(file), "--turns", "--turn-dict", "turns", "--target", "T2.f3", "--name", "talk", *base)
+    assert called.code == 0, called.err
+    assert [each for each in called.json["graph"]["tokens"] if "⟨" not in each] == ["user 1", "assistant 2", "user 3"]
+    whole, turns = (Graph.open(workspace / "graphs" / name) for name in ("talk-tokens", "talk"))
+    rendered = render(model, from_messages(talk), add_generation_prompt=True)
+    assert whole.tokens == rendered.tokens
+    wanted = by_columns(whole, turn_columns(rendered.turns, len(rendered.tokens)))
+    assert json.loads(json.dumps(view(wanted, slug="talk").to_json())) == called.json["graph"]
+    assert max(turns.balance(), whole.balance()) < 1e-4
+    assert turns.target_labels == ("L1.resid_post.f3@5",)
+    assert "CommandInvalid" in call("trace", str(file), "--turns", "--turn-dict", "turns", "--target", "T9.f3", *base).err
+    assert "CorpusNotFound" in call("trace", "nowhere.json", "--turns", *base).err
+
+
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
@@ -111,6 +165,7 @@ def test_a_contrast_and_a_file_for_other_tools(workspace: Path, tmp_path: Path) 
         (("--target", " the", "--position", "99"), "TargetInvalid"),
         (("--node-threshold", "1.5"), "CommandInvalid"),
         (("--index", "none"), "ArtifactMissing"),
+        (("--turn-dict", "plt"), "CommandInvalid"),
     ],
 )
 def test_what_cannot_be_traced_is_an_error(workspace: Path, arguments: tuple[str, ...], error: str) -> None:

@@ -1,5 +1,7 @@
 // The feature card beside the graph, from the feature index of the dictionary, where the workspace has one.
+import { Asking } from "../panels/asking.js";
 import { Bar } from "../panels/charts.js";
+import { FeatureList } from "../panels/featurelist.js";
 import { LogitsPanel } from "../panels/logits.js";
 import { ErrorPanel, Loading } from "../panels/states.js";
 import { Tokens } from "../panels/tokens.js";
@@ -34,5 +36,17 @@ export function CardPanel({ view, node }) {
         <${Tokens} pieces=${window.pieces} activations=${window.activations} max=${card.statistics.max} peak=${window.peak} from=${Math.max(0, window.peak - NEAR)} to=${Math.min(window.pieces.length, window.peak + NEAR + 1)} trim=${true} tip=${() => undefined} /></a></li>`)}</ol>
       ${card.statistics.count === 0 && html`<p class="quiet">It never fires on the index' corpus.</p>`}
     </section>
+    <${Feeds} index=${index} card=${card} />
     <${LogitsPanel} logits=${{ ...card.logits, top: card.logits.top.slice(0, 6), bottom: card.logits.bottom.slice(0, 6) }} />`;
+}
+
+/** What it feeds and what feeds it over the whole corpus, the strongest of each. @param {{ index: string, card: Card }} props */
+function Feeds({ index, card }) {
+  const url = address(`/api${at(index)}/f/${card.feature}/links`, { limit: 5 });
+  /** @param {{ downstream: Links, upstream: Links }} answer */
+  const show = ({ downstream, upstream }) => html`${[["promotes", downstream.promotes], ["suppresses", downstream.suppresses], ["is promoted by", upstream.promotes], ["is suppressed by", upstream.suppresses]]
+    .filter(([, list]) => list.length > 0)
+    .map(([name, list]) => html`<h3>${name}</h3><${FeatureList} index=${index} features=${list} site=${card.site} heads=${[["TWERA", "what the source adds to the target, averaged under the target's activation"]]} values=${(/** @type {Link} */ one) => [num(one.twera)]} />`)}
+    ${downstream.n_reached + upstream.n_reached === 0 && html`<p class="quiet">No other feature of this index lies up or down the stream.</p>`}`;
+  return html`<${Asking} id="twera" title="Over the corpus" url=${url} show=${show} note="Along the residual stream alone, not in this prompt but over the index' corpus." />`;
 }

@@ -1,6 +1,10 @@
 // Supernodes: sets of nodes with a name of one's own.
 import { html, useLayoutEffect, useRef, useState } from "../lib/dom.js";
+import { ErrorPanel, Loading } from "../panels/states.js";
+import { useAnswer } from "../lib/api.js";
+import { address } from "../lib/place.js";
 import { change, gather, joinGroups, togglePins } from "./state.js";
+import { title } from "./view.js";
 
 /** @typedef {import("./state.js").State} State */
 
@@ -26,11 +30,40 @@ export function LassoBar({ ids, state, onDone }) {
     <button class="main" disabled=${!name.trim()}>Gather</button><button type="button" onClick=${pin}>Pin</button><button type="button" onClick=${onDone}>Cancel</button></form>`;
 }
 
-/** @param {{ state: State, known: (id: string) => boolean }} props `known`: whether a node is shown */
-export function GroupList({ state, known }) {
-  if (state.groups.length === 0) return null;
+/** @param {{ view: import("./view.js").View, state: State, known: (id: string) => boolean }} props `known`: whether a node is shown */
+export function GroupList({ view, state, known }) {
   return html`<section class="panel" id="groups"><h2>Supernodes</h2>
-    <ol class="list">${state.groups.map((group, i) => html`<${GroupLine} key=${group.name} group=${group} hue=${i % 6} state=${state} away=${group.ids.filter((id) => !known(id)).length} />`)}</ol></section>`;
+    <ol class="list">${state.groups.map((group, i) => html`<${GroupLine} key=${group.name} group=${group} hue=${i % 6} state=${state} away=${group.ids.filter((id) => !known(id)).length} />`)}</ol>
+    <${Suggested} view=${view} state=${state} /></section>`;
+}
+
+/** Features that feed the same and fire together, found when asked for. @param {{ view: import("./view.js").View, state: State }} props */
+function Suggested({ view, state }) {
+  const [asked, setAsked] = useState(false);
+  const url = address(`/api/graphs/${encodeURIComponent(view.name)}/suggest`, { node: state.node, edge: state.edge });
+  const { value, error, loading } = useAnswer(asked ? url : null);
+  const answer = /** @type {{ groups: readonly (readonly string[])[] } | null} */ (asked ? value : null);
+  if (!asked) return html`<button id="suggest" onClick=${() => setAsked(true)} data-tip="features that feed the same and fire together">Suggest some</button>`;
+  if (error) return html`<${ErrorPanel} error=${error} />`;
+  if (loading || !answer) return html`<${Loading} lines=${3} />`;
+  const left = answer.groups.filter((ids) => !ids.every((id) => state.groups.some((group) => group.ids.includes(id))));
+  const nodes = new Map(view.nodes.map((node) => [node.id, node]));
+  const name = (/** @type {string} */ id) => {
+    const node = nodes.get(id);
+    return node ? title(view, node) : id;
+  };
+  if (left.length === 0) return html`<p class="quiet">No other features look alike at these thresholds.</p>`;
+  return html`<ol class="list" id="suggested">${left.slice(0, 12).map((ids) => html`<li><span class="label" data-tip=${ids.join("\n")}>${ids.map(name).join(" + ")}</span><span class="quiet">${ids.length}</span>
+    <button class="plain" onClick=${() => gather(state, { name: unused(state, name(ids[0])), ids })}>gather</button></li>`)}</ol>`;
+}
+
+/** A name that no supernode has yet. @param {State} state @param {string} wanted */
+function unused(state, wanted) {
+  const taken = (/** @type {string} */ name) => state.groups.some((group) => group.name === name);
+  if (!taken(wanted)) return wanted;
+  let number = 2;
+  while (taken(`${wanted} ${number}`)) number += 1;
+  return `${wanted} ${number}`;
 }
 
 /** @param {{ group: import("./state.js").Group, hue: number, state: State, away: number }} props */

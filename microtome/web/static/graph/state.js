@@ -13,7 +13,10 @@ import { go, place, setQuery } from "../lib/place.js";
  * @property {readonly string[]} pins ids of the nodes of the subgraph
  * @property {readonly Group[]} groups
  * @property {string} find
+ * @property {string} against name of another graph that this one is compared with, "" for none
+ * @property {Act} act
  */
+/** @typedef {{ on: string, do: "multiply" | "set" | "add", by: number, aim: string, hold: "frozen" | "live", end: number | null, more: number, heat: number }} Act the intervention that the form says */
 
 export const LINKS = 200;
 const past = signal(/** @type {readonly string[]} */ ([]));
@@ -31,6 +34,25 @@ export function readState(query) {
     pins: split(query.get("pins"), ","),
     groups: (query.get("groups") ?? "").split(";").filter(Boolean).map(group),
     find: query.get("find") ?? "",
+    against: query.get("against") ?? "",
+    act: readAct(query),
+  };
+}
+
+/** @param {URLSearchParams} query @returns {Act} */
+function readAct(query) {
+  const operation = query.get("do");
+  /** @param {string} name @param {number} otherwise */
+  const number = (name, otherwise) => (query.get(name) !== null && Number.isFinite(Number(query.get(name))) ? Number(query.get(name)) : otherwise);
+  return {
+    on: query.get("on") ?? "",
+    do: operation === "set" || operation === "add" ? operation : "multiply",
+    by: number("by", 0),
+    aim: query.get("aim") ?? "",
+    hold: query.get("hold") === "live" ? "live" : "frozen",
+    end: query.get("end") === null ? null : number("end", 0),
+    more: number("more", 24),
+    heat: number("heat", 0),
   };
 }
 

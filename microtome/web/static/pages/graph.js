@@ -1,5 +1,7 @@
 // One attribution graph: the picture, what is selected in it, and what the thresholds hide.
+import { ActPanel } from "../graph/act.js";
 import { CardPanel } from "../graph/card.js";
+import { Against, Contrast } from "../graph/contrast.js";
 import { download, pngOf, svgOf } from "../graph/export.js";
 import { GroupList, LassoBar } from "../graph/groups.js";
 import { layout } from "../graph/layout.js";
@@ -11,16 +13,18 @@ import { SelectedPanel } from "../graph/selected.js";
 import { Sliders } from "../graph/sliders.js";
 import { canRedo, canUndo, forget, readState, redo, select, togglePins, undo } from "../graph/state.js";
 import { Subgraph } from "../graph/subgraph.js";
+import { SwapsPanel } from "../graph/swaps.js";
 import { TargetsPanel } from "../graph/targets.js";
 import { TestedPanel } from "../graph/tested.js";
 import { WaysPanel } from "../graph/ways.js";
 import { Reproduce } from "../panels/reproduce.js";
 import { Empty, ErrorPanel, Loading } from "../panels/states.js";
 import { useAnswer } from "../lib/api.js";
-import { html, useEffect, useLayoutEffect, useMemo, useRef, useState } from "../lib/dom.js";
+import { html, useEffect, useMemo, useRef, useState } from "../lib/dom.js";
 import { count } from "../lib/format.js";
 import { useKeys } from "../lib/keys.js";
 import { address, place } from "../lib/place.js";
+import { useWidth } from "../lib/width.js";
 
 /** @typedef {import("../graph/view.js").View} View */
 
@@ -35,16 +39,16 @@ export function GraphPage({ name }) {
   if (error) return html`<${ErrorPanel} error=${error} again=${again} />`;
   if (!view) return html`<${Loading} lines=${14} />`;
   return html`<article class=${`graph ${loading ? "stale" : ""}`} aria-busy=${loading}>
-    <header class="title"><h1>${view.prompt || view.slug}</h1><p class="quiet">${view.name} · ${view.model} · ${count(view.tokens.length)} tokens</p></header>
+    <header class="title"><h1>${view.prompt || view.slug}</h1><p class="quiet">${view.name} · ${view.model} · ${count(view.tokens.length)} tokens</p><${Against} name=${name} against=${state.against} /></header>
     <${ScoreTiles} view=${view} />
     ${view.edges.length === 0 && html`<${Empty} title="No edge is left"><p>The targets of this graph have no inputs at these thresholds.</p></${Empty}>`}
-    <${Desk} view=${view} state=${state} />
+    ${state.against ? html`<${Contrast} view=${view} state=${state} />` : html`<${Desk} view=${view} state=${state} again=${again} />`}
     <${Reproduce} recipe=${view.reproduce} json=${json} />
   </article>`;
 }
 
-/** @param {{ view: View, state: import("../graph/state.js").State }} props */
-function Desk({ view, state }) {
+/** @param {{ view: View, state: import("../graph/state.js").State, again: () => void }} props */
+function Desk({ view, state, again }) {
   const desk = useRef(/** @type {HTMLDivElement | null} */ (null));
   const width = useWidth(desk);
   const [caught, setCaught] = useState(/** @type {readonly string[]} */ ([]));
@@ -75,11 +79,13 @@ function Desk({ view, state }) {
       </section>
       <${Sliders} view=${view} state=${state} hasDensities=${view.has_densities} />
       <${Subgraph} view=${view} links=${links} state=${state} />
-      <${TestedPanel} tested=${view.tested} known=${(/** @type {string} */ one) => links.byId.has(one)} />
+      <${ActPanel} view=${view} links=${links} at=${at} state=${state} />
+      <${TestedPanel} view=${view} known=${(/** @type {string} */ one) => links.byId.has(one)} again=${again} />
+      <${SwapsPanel} view=${view} />
     </div>
     <aside class="side-column">
       ${at >= 0 ? html`<${SelectedPanel} view=${view} links=${links} at=${at} state=${state} /><${WaysPanel} view=${view} links=${links} at=${at} state=${state} /><${CardPanel} view=${view} node=${view.nodes[at]} />` : html`<${TargetsPanel} view=${view} at=${at} />`}
-      <${GroupList} state=${state} known=${(/** @type {string} */ one) => links.byId.has(one)} />
+      <${GroupList} view=${view} state=${state} known=${(/** @type {string} */ one) => links.byId.has(one)} />
       <${NodeList} view=${view} found=${found} order=${order} at=${at} state=${state} />
       ${at >= 0 && html`<${TargetsPanel} view=${view} at=${at} />`}
     </aside>
@@ -111,19 +117,4 @@ function useGraphKeys({ view, links, at, order, state }) {
     U: redo,
     Escape: () => state.at && select(""),
   });
-}
-
-/** The room for the picture; it follows the window. @param {{ current: HTMLElement | null }} box */
-function useWidth(box) {
-  const [width, setWidth] = useState(820);
-  useLayoutEffect(() => {
-    const element = box.current;
-    if (!element) return;
-    const measure = () => setWidth(Math.max(280, Math.floor(element.clientWidth - 32)));
-    measure();
-    const watch = new ResizeObserver(measure);
-    watch.observe(element);
-    return () => watch.disconnect();
-  }, []);
-  return width;
 }

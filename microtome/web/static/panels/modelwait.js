@@ -3,18 +3,18 @@ import { get } from "../lib/api.js";
 import { html, useEffect, useState } from "../lib/dom.js";
 import { at } from "../lib/place.js";
 
-/** @param {{ index: string }} props */
-export function ModelWait({ index }) {
+/** @param {{ index?: string, url?: string }} props `url` tells the state of the model; that of an index unless given */
+export function ModelWait({ index, url = `/api${at(index ?? "")}/model` }) {
   const [state, setState] = useState(/** @type {ModelState | null} */ (null));
   useEffect(() => {
-    const look = () => get(`/api${at(index)}/model`).then(setState, () => setState(null));
+    const look = () => get(url).then(setState, () => setState(null));
     const first = setTimeout(look, 250);
     const timer = setInterval(look, 700);
     return () => {
       clearTimeout(first);
       clearInterval(timer);
     };
-  }, [index]);
+  }, [url]);
   const isLoading = state?.state === "loading";
   const known = isLoading && state.total > 0;
   return html`<p class="wait" role="status">

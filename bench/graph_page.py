@@ -1,0 +1,117 @@
+"""Is the graph page smooth with 5,000 nodes? Times between frames in a real Chromium while the pointer moves over the picture, and while it scrolls.
+
+The graph is made up: 5,000 features of 26 layers on 20 tokens, 30,000 edges that lead to later layers, two targets; it is saved, served and
+shown whole. Needs Chromium and playwright. A display shows a frame every 16.7 ms; a software renderer on a busy CPU does not always keep up.
+
+    python bench/graph_page.py
+"""
+
+import shutil
+import tempfile
+import threading
+from pathlib import Path
+
+import numpy as np
+import uvicorn
+from playwright.sync_api import sync_playwright
+from rows import say, within
+
+from microtome.artifacts import Workspace
+from microtome.circuits import Edges, Graph, Nodes
+from microtome.web import create_app
+from microtome.web.server import listen
+
+N, EDGES, LAYERS, TOKENS = 5_000, 30_000, 26, 20
+LIMIT_MS = 50.0
+FRAMES = """async (act) => {
+  const times = [];
+  let going = true;
+  const tick = (now) => { times.push(now); if (going) requestAnimationFrame(tick); };
+  requestAnimationFrame(tick);
+  const box = document.querySelector(".picture");
+  const rect = box.getBoundingClientRect();
+  for (let i = 0; i < 120; i++) {
+    if (act === "scroll") box.scrollTop = (i * 23) % Math.max(1, box.scrollHeight - box.clientHeight);
+    else {
+      const [x, y] = [60 + ((i * 37) % (rect.width - 80)), 20 + ((i * 53) % (rect.height - 60))];
+      box.dispatchEvent(new PointerEvent("pointermove", { bubbles: true, clientX: rect.left + x, clientY: rect.top + y }));
+    }
+    await new Promise(requestAnimationFrame);
+  }
+  going = false;
+  return times.slice(1).map((time, i) => time - times[i]);
+}"""
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder, listen("127.0.0.1", 0) as listener:
+        made_up().save(Workspace(folder).place("graph", "many"))
+        server = uvicorn.Server(uvicorn.Config(create_app(Path(folder)), log_level="warning", lifespan="off"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            measure(f"http://127.0.0.1:{listener.getsockname()[1]}/g/many?node=1&edge=1")
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+def measure(address: str) -> None:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page(viewport={"width": 1400, "height": 900})
+        page.goto(address)
+        page.wait_for_selector(".graph[aria-busy=false] .picture canvas")
+        shown = page.locator("#nodes h2 .quiet").inner_text()
+        assert shown == f"{N + 2:,}", shown
+        for act in ("hover", "scroll"):
+            gaps = np.array(page.evaluate(FRAMES, act))
+            say(f"{act}: {len(gaps)} frames, median {np.median(gaps):.1f} ms, 95 % {np.quantile(gaps, 0.95):.1f} ms, longest {gaps.max():.1f} ms")
+            within(
+                f"graph page of {N:,} nodes, {act}: time between frames, p95",
+                float(np.quantile(gaps, 0.95)),
+                limit=LIMIT_MS,
+                unit="ms",
+                equal="every node is on the page",
+            )
+        browser.close()
+
+
+def made_up() -> Graph:
+    lot = np.random.default_rng(0)
+    layer = np.sort(lot.integers(0, LAYERS, N))
+    rows = np.concatenate([np.flatnonzero(layer > 0), [N, N + 1]])
+    of = np.sort(lot.integers(0, len(rows), EDGES))
+    before = np.append(np.searchsorted(layer, layer), [N, N])
+    key = np.unique(of * (N + 2) + (lot.random(EDGES) * before[rows[of]]).astype(np.int64))
+    weight = lot.normal(size=len(key)).astype(np.float32)
+    indptr = np.concatenate([[0], np.cumsum(np.bincount(key // (N + 2), minlength=len(rows)))]).astype(np.int64)
+    nothing = np.zeros(len(rows), dtype=np.float32)
+    return Graph(
+        prompt="made up",
+        tokens=tuple(range(TOKENS)),
+        pieces=tuple(f" word{i}" for i in range(TOKENS)),
+        model="none",
+        model_fingerprint="",
+        quantised=None,
+        n_layers=LAYERS,
+        dictionaries=(),
+        nodes=Nodes(
+            kind=np.array([3] * N + [4] * 2, dtype=np.int8),
+            layer=np.append(layer, [LAYERS, LAYERS]).astype(np.int16),
+            position=np.append(lot.integers(0, TOKENS, N), [TOKENS - 1, TOKENS - 1]).astype(np.int32),
+            feature=np.arange(N + 2, dtype=np.int32),
+            activation=np.ones(N + 2, dtype=np.float32),
+        ),
+        rows=rows.astype(np.int32),
+        edges=Edges(indptr=indptr, source=(key % (N + 2)).astype(np.int32), weight=weight),
+        dropped=nothing,
+        dropped_abs=nothing,
+        pre=np.add.reduceat(np.append(weight, 0), indptr[:-1]) * (np.diff(indptr) > 0),
+        target_weight=np.array([0.6, 0.2], dtype=np.float32),
+        target_labels=('logit." a"@19', 'logit." b"@19'),
+    )
+
+
+if __name__ == "__main__":
+    main()
