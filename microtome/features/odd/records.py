@@ -94,9 +94,99 @@ class Odd:
     """`dense`, `unexplained` (dense ones that no test explains), `duplicates` (pairs), `dead`, `rare`, `one_token`: all there are, listed or not."""
     dense: tuple[DenseFeature, ...]
     """Densest first."""
+    cosines: tuple[tuple[float, ...], ...]
+    """Between the first 12 of them, of all decoder vectors side by side (0 where a feature does not write), whichever dictionaries they are of."""
     duplicates: tuple[Duplicate, ...]
     dead: tuple[int, ...]
     rare: tuple[OddFeature, ...]
     """Fire, but on fewer than 10 tokens; rarest first."""
     one_token: tuple[OddFeature, ...]
     """Fire on 10 tokens or more, all with the same id; commonest first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overlap:
+    """How far two subspaces lie in each other."""
+
+    name: str
+    """`dense features`, or of a control `other features` or `random directions`."""
+    draws: int
+    """What the figures are the mean of."""
+    dimension: int
+    """Of the smaller of the two subspaces."""
+    cosines: tuple[float, ...]
+    """Of the principal angles, largest first: 1 is a direction that both hold, 0 one at right angles to all of the other."""
+    shared: float
+    """Mean squared cosine: the share of the smaller subspace that lies in the larger."""
+    low: float
+    """Least …"""
+    high: float
+    """… and largest of the draws."""
+    single: float
+    """Mean over the features of the largest cosine with any one feature of the other dictionary."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stability:
+    """Whether the dense features of two dictionaries of one model span the same subspace, and whether they are the same features."""
+
+    index: str
+    other: str
+    n_dense: int
+    other_dense: int
+    rank: int
+    """Dimensions that the first one's decoder vectors span …"""
+    other_rank: int
+    """… and the second one's."""
+    width: int
+    """Of the space that they lie in: the widths of all sites written, together."""
+    dense: Overlap | None
+    """None where one of the two has no dense feature."""
+    controls: tuple[Overlap, ...]
+    """`other features`: as many that fire but are not dense, of each; `random directions`: subspaces of the same dimensions."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Removed:
+    """What the model loses without one kind of subspace."""
+
+    name: str
+    """`dense features`, `other features`, `random directions` or `principal components`."""
+    draws: int
+    """Subspaces drawn, over which the figures are means."""
+    kl: float
+    """KL(without ‖ with) of the next token, nats, mean over tokens …"""
+    kl_low: float
+    """… and its 95 % interval over contexts."""
+    kl_high: float
+    loss: float
+    """Rise of the next token's cross-entropy, nats, mean over tokens …"""
+    loss_low: float
+    loss_high: float
+    """… and its 95 % interval."""
+    variance: float
+    """Share of the variance of what the sites hold that lies in the subspace."""
+    norm: float
+    """The same of the squared length, the mean included: what is taken away."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ablation:
+    """The model without the span of its dense features, beside other subspaces of the same dimension."""
+
+    index: str
+    model: str
+    sites: tuple[str, ...]
+    """Where it is taken out: what the dense features write."""
+    n_dense: int
+    dimensions: Mapping[str, int]
+    """Of the span, by site."""
+    widths: Mapping[str, int]
+    """Of the site."""
+    contexts: int
+    tokens: int
+    """Next tokens that were predicted."""
+    loss: float
+    """Cross-entropy of the untouched model on them, nats."""
+    removed: tuple[Removed, ...]
+    """The dense features first."""

@@ -11,6 +11,7 @@ from microtome.features.arrays import Array
 from microtome.features.index import FeatureIndex
 from microtome.features.odd.categories import Tokens, alphabet, classes_of, first_component, pc1, token_categories
 from microtome.features.odd.records import Antipode, Category, DenseFeature, Duplicate, Odd, OddFeature
+from microtome.features.odd.subspaces import side_by_side
 from microtome.features.store import Store
 from microtome.features.tables import DENSE, RARE
 from microtome.shapes import Float, Tensor
@@ -20,6 +21,8 @@ _TOKENS = 1 << 18
 _ROWS = 1 << 14
 """Most rows that the first principal component is made of."""
 _SAME_DECODER, _SAME_TOKENS, _ANTIPODAL = 0.9, 0.5, 0.7
+_COMPARED = 12
+"""Dense features whose cosines with each other are in the report."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +46,8 @@ def odd_report(index: FeatureIndex, *, config: OddConfig = OddConfig()) -> Odd:
 
     Antipodality (Sun et al. 2025): s_i = max over j of cos(encoder i, j) · cos(decoder i, j), here over those j alone whose cosines are both
     below 0, since for a duplicate the product is positive too; beside it the co-firing P(both) / min(P(i), P(j)). Sources of the other tests are in
-    `categories.py`. Duplicates: decoder cosine ≥ 0.9 among the nearest neighbours that the index keeps, and Jaccard ≥ 0.5.
+    `categories.py`. Duplicates: decoder cosine ≥ 0.9 among the nearest neighbours that the index keeps, and Jaccard ≥ 0.5. The cosines between the
+    densest are those of Ameisen et al. 2025 for cross-layer transcoders: of the decoder vectors of all sites side by side.
     """
     store = index.store
     numbers = store.rows.numbers
@@ -72,6 +76,7 @@ def odd_report(index: FeatureIndex, *, config: OddConfig = OddConfig()) -> Odd:
             "one_token": len(one),
         },
         dense=tuple(dense),
+        cosines=_between(store, chosen[: min(config.limit, _COMPARED)].tolist()),
         duplicates=tuple(pairs[: config.limit]),
         dead=tuple(dead[: config.limit].tolist()),
         rare=tuple(_line(store, int(feature)) for feature in rare[: config.limit]),
@@ -145,6 +150,12 @@ def _cosines(directions: Float[Tensor, "d_dict d"], number: int) -> Array:
     return (unit @ unit[number]).double().numpy()
 
 
+def _between(store: Store, features: list[int]) -> tuple[tuple[float, ...], ...]:
+    """Cosines of all decoder vectors side by side."""
+    unit = torch.nn.functional.normalize(side_by_side(store, features).double(), dim=1)
+    return tuple(tuple(row) for row in (unit @ unit.T).clamp(-1, 1).tolist())
+
+
 def _both(store: Store, feature: int, other: int) -> int:
     positions = (store.postings.feature(each).positions for each in (feature, other))
     return len(np.intersect1d(*positions, assume_unique=True))
@@ -160,6 +171,8 @@ def _duplicates(store: Store) -> list[Duplicate]:
             pair = (min(feature, other), max(feature, other))
             if cosine < _SAME_DECODER or pair in found or not count[other]:
                 continue
+            if (same := _between(store, list(pair))[0][1]) < _SAME_DECODER:
+                continue
             both = _both(store, feature, other)
             jaccard = both / (int(count[feature]) + int(count[other]) - both)
             if jaccard >= _SAME_TOKENS:
@@ -169,7 +182,7 @@ def _duplicates(store: Store) -> list[Duplicate]:
                     other=pair[1],
                     label=labels[pair[0]],
                     other_label=labels[pair[1]],
-                    decoder_cosine=float(cosine),
+                    decoder_cosine=same,
                     encoder_cosine=float(torch.nn.functional.cosine_similarity(one, two, dim=0)),
                     jaccard=jaccard,
                 )
