@@ -19,7 +19,7 @@ from microtome.circuits.sources import Columns, Sources
 from microtome.circuits.targets import Named, Rows, Target, feature_rows, joined, positions_of, rows_of, sites_of, targets_of
 from microtome.config import fingerprint, to_dict
 from microtome.devices import memory_kept
-from microtome.dictionaries import Dictionary, DictionarySet, Transcoder, load_any
+from microtome.dictionaries import SAE, Dictionary, DictionarySet, Transcoder, load_any
 from microtome.errors import ConfigError, GraphUnbalanced, ShapeMismatch, TokenOutOfRange
 from microtome.models import Model
 from microtome.progress import Progress, Throttled
@@ -81,8 +81,9 @@ def trace(
 ) -> Graph:
     """The attribution graph of a prompt: what feeds its targets, directly and through features.
 
-    `dictionaries` are per-layer or cross-layer transcoders of the model's MLPs (with or without skip), or the path of such an artifact. `prompt` is
-    a text (no token is put before it) or token ids. `target`: None for the likeliest next tokens, a text for one next token, or one or several of
+    `dictionaries` are per-layer or cross-layer transcoders of the model's MLPs (with or without skip), or SAEs of its residual stream (MLPs are then
+    errors as a whole, and the stream is written anew by features, error and bias of each SAE), or the path of such an artifact. `prompt` is a text
+    (no token is put before it) or token ids. `target`: None for the likeliest next tokens, a text for one next token, or one or several of
     `Logits`, `LogitDifference`, `FeatureTarget`, `Along`, `Loss`. Direct effects are through residual stream, held attention and skips, not through
     other MLPs (Ameisen et al. 2025, eq. for A_{s→t}); features are expanded best first by influence on the targets.
 
@@ -165,7 +166,7 @@ class Tracing:
         node = np.array(self.node, dtype=np.int64)
         node = np.where(node < 0, n - 1 - node, node)
         order = np.argsort(node, kind="stable")
-        edges, dropped = self.collected.ordered(order)
+        edges, dropped = self.collected.into_order(order)
         rows = joined(self.rows)
         return Graph(
             prompt=prompt,
@@ -251,7 +252,7 @@ def opened(model: Model, dictionaries: Dictionary | DictionarySet | str | Path) 
 
 
 def _sample(member: Dictionary) -> list[float]:
-    weights = member.W_enc.flatten() if isinstance(member, Transcoder) else torch.zeros(1)
+    weights = member.W_enc.flatten() if isinstance(member, Transcoder | SAE) else torch.zeros(1)
     return weights[:: max(1, len(weights) // 64)].tolist()
 
 

@@ -65,13 +65,20 @@ class Collected:
         """By row, the sum of the sizes of all its effects."""
         return np.concatenate(self._total)
 
-    def ordered(self, order: Ints) -> tuple[Edges, npt.NDArray[np.float32]]:
-        """The rows in another order, and what was dropped of each (signed, absolute)."""
-        counts, source, weight = np.concatenate(self._counts), np.concatenate(self._source), np.concatenate(self._weight)
-        starts = np.concatenate([[0], np.cumsum(counts)])
-        indptr = np.concatenate([[0], np.cumsum(counts[order])])
-        picks = np.repeat(starts[:-1][order] - indptr[:-1], counts[order]) + np.arange(indptr[-1])
-        edges = Edges(indptr=indptr.astype(np.int64), source=source[picks], weight=weight[picks])
+    def into_order(self, order: Ints) -> tuple[Edges, npt.NDArray[np.float32]]:
+        """The rows in another order, and what was dropped of each (signed, absolute). Each batch is given up as soon as it has been copied."""
+        counts = np.concatenate(self._counts)
+        indptr = np.concatenate([[0], np.cumsum(counts[order])]).astype(np.int64)
+        place = np.empty(len(order), dtype=np.int64)
+        place[order] = np.arange(len(order))
+        edges = Edges(indptr=indptr, source=np.empty(indptr[-1], dtype=np.int32), weight=np.empty(indptr[-1], dtype=np.float32))
+        row = 0
+        while self._counts:
+            batch, source, weight = self._counts.pop(0), self._source.pop(0), self._weight.pop(0)
+            for first, count in zip((np.cumsum(batch) - batch).tolist(), batch.tolist(), strict=True):
+                start, part = int(indptr[place[row]]), slice(first, first + count)
+                edges.source[start : start + count], edges.weight[start : start + count] = source[part], weight[part]
+                row += 1
         return edges, np.concatenate(self._rest)[order].astype(np.float32)
 
     def influence(self, node: Ints, place: Ints, *, start: Floats) -> Floats:

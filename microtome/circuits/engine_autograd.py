@@ -24,8 +24,11 @@ class AutogradEngine:
         self._places = {2 * layer: Site("resid_pre", layer) for layer in self._layers} | {2 * n_layers: Site("resid_post", n_layers - 1)}
         if not replacement.model.is_parallel:
             self._places |= {2 * layer + 1: Site("resid_mid", layer) for layer in self._layers}
+        self._places |= {place: Site("resid_post", place // 2 - 1) for place in sources.cuts}  # read before it is written anew
         writes = [Site(kind, layer) for kind in ("mlp_out", "attn_out") for layer in self._layers]
-        self._run = replacement.frozen.run(read=list(self._places.values()), leaves=[Site("resid_pre", 0), *writes])
+        anew = [Site("resid_pre", place // 2) for place in sources.cuts]
+        read = list(self._places.values())
+        self._run = replacement.frozen.run(read=read, leaves=[Site("resid_pre", 0), *anew, *writes], zeroed=anew)
 
     def add_effects(self, rows: Rows, block: Float[Tensor, "n columns"]) -> None:
         """Add to each row's columns the direct effect of every source on it."""
@@ -51,5 +54,7 @@ class AutogradEngine:
             elif site.kind == "attn_out":
                 assert site.layer is not None
                 self.sources.score_attention(site.layer, arrived, block)
+            elif site.layer:
+                self.sources.score_stream(2 * site.layer, arrived, block)
             else:
                 self.sources.score_start(arrived, block)

@@ -9,8 +9,9 @@ for all rows and positions at once. Rows are sorted by position into batches, wh
 a row joins the sweep where it is read. No weight names are known: the value map is a gradient, the output map the projection's weight.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import cast, final
+from typing import NamedTuple, cast, final
 
 import torch
 from torch import nn
@@ -23,6 +24,8 @@ from microtome.shapes import Float, Tensor
 
 _KEPT_BYTES = 1 << 30
 """Patterns that are kept for the whole trace; beyond, each layer's is computed anew for every batch."""
+_STRIPE = 512
+"""Positions written at that are taken together: what comes after them is not in the product, and no long pattern is ever there as a whole."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +42,15 @@ class _Layer:
     """Of the input norm, by the position read."""
 
 
+class _Stripe(NamedTuple):
+    """A layer's pattern at some positions written at, with the norms' scales."""
+
+    first: int
+    last: int
+    pattern: Float[Tensor, "kv query written read"]
+    """Key heads, the query heads of each, positions from `first` to `last`, positions read up to `last`."""
+
+
 @final
 class SweepEngine:
     """See the top of this file; `SweepEngine.of` is None for a family that its three products do not describe."""
@@ -51,9 +63,10 @@ class SweepEngine:
         self._layers = layers
         self._skips = {layer: skip.to(replacement.dtype) for layer, skip in replacement.frozen.skips.items()}
         self._parallel = replacement.model.is_parallel
-        heads = replacement.frozen.pattern(0)
-        self._keeps = len(layers) * heads.numel() * 4 <= _KEPT_BYTES
-        self._patterns: dict[int, Tensor] = {}
+        n_heads = len(replacement.frozen.pattern(0, last=1))
+        self._n_kv = [part.value.shape[0] // (part.out.shape[1] // n_heads) for part in layers]
+        self._keeps = len(layers) * n_heads * replacement.n_tokens**2 * 4 <= _KEPT_BYTES
+        self._kept: dict[int, list[_Stripe]] = {}
 
     @classmethod
     def of(cls, replacement: Replacement, sources: Sources) -> "SweepEngine | None":
@@ -79,7 +92,10 @@ class SweepEngine:
         gradient[torch.arange(n, device=block.device), rows.position] = rows.vector.to(block.dtype)
         places = rows.place.tolist()
         for layer in reversed(range(len(self._layers))):
-            after, mid = (sum(place >= 2 * layer + step for place in places) for step in (2, 1))
+            beyond, after, mid = (sum(place >= 2 * layer + step for place in places) for step in (3, 2, 1))
+            if beyond and 2 * layer + 2 in self.sources.cuts:
+                self.sources.score_stream(2 * layer + 2, gradient[:beyond], block[:beyond])
+                gradient[:beyond] = 0
             if after:
                 self.sources.score_mlp(layer, gradient[:after], block[:after])
             skipped = self._skip(layer, gradient[:after]) if after and layer in self._skips else None
@@ -96,9 +112,10 @@ class SweepEngine:
         self, layer: int, stream: Float[Tensor, "n pos d_model"]
     ) -> tuple[Float[Tensor, "n pos kv query width"], Float[Tensor, "n pos d_model"]]:
         """The way forward: what heads make of a change of the stream before a layer, and what they add to the stream together."""
-        part, pattern = self._layers[layer], self._pattern(layer)
-        values = (stream @ part.value.T).unflatten(-1, (pattern.shape[0], -1))
-        mixed = torch.einsum("ktqs,ntkh->nskqh", pattern, values)
+        part, n_kv = self._layers[layer], self._n_kv[layer]
+        values = (stream @ part.value.T).unflatten(-1, (n_kv, -1))
+        stripes = self._stripes(layer, stream.shape[1])
+        mixed = torch.cat([torch.einsum("kqst,ntkh->nskqh", each.pattern, values[:, : each.last]) for each in stripes], 1)
         return mixed, mixed.flatten(2) @ part.out.T
 
     def skipped(self, layer: int, stream: Float[Tensor, "n pos d_model"]) -> Float[Tensor, "n pos d_model"] | None:
@@ -112,16 +129,14 @@ class SweepEngine:
 
     def _attend(self, layer: int, gradient: Float[Tensor, "n pos d_model"], *, heads: dict[int, Tensor] | None) -> None:
         """Add what comes back through a layer's attention, in place."""
-        part, (n, n_tokens, width) = self._layers[layer], gradient.shape
-        pattern = self._pattern(layer)[:, :n_tokens, :, :n_tokens]  # kv head, read at, query head of it, written at
-        n_kv, _, n_query, _ = pattern.shape
-        if n_tokens != self._replacement.n_tokens:
-            pattern = pattern.contiguous()
-        arrived = (gradient.view(n * n_tokens, width) @ part.out).view(n, n_tokens, n_kv, n_query, -1)
+        part, n_kv, (n, n_tokens, width) = self._layers[layer], self._n_kv[layer], gradient.shape
+        arrived = (gradient.view(n * n_tokens, width) @ part.out).view(n, n_tokens, n_kv, -1, part.value.shape[0] // n_kv)
         if heads is not None:
             heads[layer] = arrived
-        by_head = arrived.permute(2, 3, 1, 0, 4).reshape(n_kv, n_query * n_tokens, -1)
-        back = torch.bmm(pattern.view(n_kv, n_tokens, n_query * n_tokens), by_head)
+        back = torch.zeros(n_kv, n_tokens, n * arrived.shape[-1], dtype=gradient.dtype, device=gradient.device)
+        for first, last, pattern in self._stripes(layer, n_tokens):
+            by_head = arrived[:, first:last].permute(2, 3, 1, 0, 4).reshape(n_kv, -1, back.shape[-1])
+            back[:, :last].baddbmm_(pattern.flatten(1, 2).transpose(1, 2), by_head)
         read = back.view(n_kv, n_tokens, n, -1).permute(2, 1, 0, 3).reshape(n * n_tokens, -1)
         gradient.view(n * n_tokens, width).addmm_(read, part.value)
 
@@ -136,22 +151,24 @@ class SweepEngine:
         back = reading.norm.back(arrived.flatten(0, 1)).view_as(arrived)
         return back * reading.norm.scale[: gradient.shape[1], None]
 
-    def _pattern(self, layer: int) -> Float[Tensor, "kv pos query pos"]:
-        """A layer's pattern, transposed, with the norms' scales."""
-        known = self._patterns.get(layer)
-        if known is not None:
-            return known
-        part, pattern = self._layers[layer], self._replacement.frozen.pattern(layer).to(self._replacement.dtype)
+    def _stripes(self, layer: int, n_tokens: int) -> Iterator[_Stripe]:
+        """A layer's pattern of the first tokens, in stripes."""
+        whole = self._replacement.n_tokens
+        if self._keeps and layer not in self._kept:
+            self._kept[layer] = [self._stripe(layer, first, min(first + _STRIPE, whole)) for first in range(0, whole, _STRIPE)]
+        for first in range(0, n_tokens, _STRIPE):
+            last = min(first + _STRIPE, whole)
+            stripe = self._kept[layer][first // _STRIPE] if self._keeps else self._stripe(layer, first, last)
+            end = min(last, n_tokens)
+            yield stripe if end == last else _Stripe(first, end, stripe.pattern[:, :, : end - first, :end])
+
+    def _stripe(self, layer: int, first: int, last: int) -> _Stripe:
+        part, pattern = self._layers[layer], self._replacement.frozen.pattern(layer, first=first, last=last).to(self._replacement.dtype)
         if part.scale_out is not None:
-            pattern = pattern * part.scale_out[:, None]
+            pattern = pattern * part.scale_out[first:last, None]
         if part.scale_in is not None:
-            pattern = pattern * part.scale_in
-        n_heads, n_tokens, _ = pattern.shape
-        n_kv = part.value.shape[0] // (part.out.shape[1] // n_heads)
-        made = pattern.view(n_kv, n_heads // n_kv, n_tokens, n_tokens).permute(0, 3, 1, 2).contiguous()
-        if self._keeps:
-            self._patterns[layer] = made
-        return made
+            pattern = pattern * part.scale_in[:last]
+        return _Stripe(first, last, pattern.unflatten(0, (self._n_kv[layer], -1)))
 
 
 def _layer(replacement: Replacement, layer: int, value: Float[Tensor, "kv_width d_model"]) -> _Layer | None:

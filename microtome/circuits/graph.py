@@ -22,12 +22,15 @@ from microtome.errors import GraphInvalid, NodeNotFound
 KINDS = ("embedding", "error", "bias", "feature", "target")
 """Kinds of nodes; `Nodes.kind` holds their places in this tuple."""
 EMBEDDING, ERROR, BIAS, FEATURE, TARGET = range(len(KINDS))
-BIASES = ("attention", "mlp", "read", "position")
+BIASES = ("attention", "mlp", "read", "position", "stream")
 """Kinds of bias nodes; `Nodes.feature` of a bias node is a place in this tuple.
 
 `attention`: what attention adds at a layer whatever it reads. `mlp`: the decoder's bias and what the skip makes of a norm's bias. `read`: what a
-target has from its own bias and from the bias of the norm it is read after. `position`: position embeddings.
+target has from its own bias and from the bias of the norm it is read after. `position`: position embeddings. `stream`: the decoder's bias of an SAE
+that writes the residual stream anew.
 """
+STREAM_ERROR = -2
+"""`Nodes.feature` of an error of the stream: what an SAE of the residual stream after a layer leaves. That of an MLP is −1."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -41,7 +44,7 @@ class Nodes:
     position: npt.NDArray[np.int32]
     """Place of the token in the prompt; −1 for a bias that is summed over positions."""
     feature: npt.NDArray[np.int32]
-    """A feature's number in its dictionary, an embedding's or a logit's token, a bias's place in `BIASES`; else −1."""
+    """A feature's number in its dictionary, an embedding's or a logit's token, a bias's place in `BIASES`; else −1 (`STREAM_ERROR` of an SAE's)."""
     activation: npt.NDArray[np.float32]
     """A feature's activation; a logit target's probability; 1 for the rest."""
 

@@ -14,13 +14,13 @@ import torch
 
 from microtome.circuits.attribute import tokens_of
 from microtome.circuits.engine_sweep import SweepEngine
-from microtome.circuits.graph import EMBEDDING, ERROR, FEATURE, TARGET, Graph
+from microtome.circuits.graph import EMBEDDING, ERROR, FEATURE, STREAM_ERROR, TARGET, Graph
 from microtome.circuits.replacement import Missing, Replacement, members_of
 from microtome.circuits.sources import Sources
 from microtome.circuits.targets import Rows, Target, feature_rows, joined, positions_of, rows_of, sites_of, targets_of
 from microtome.dictionaries import Dictionary, DictionarySet
 from microtome.errors import GraphInvalid, ModelUnsupported
-from microtome.models import Model
+from microtome.models import Model, Site
 from microtome.shapes import Tensor
 
 _AT_ONCE = 32
@@ -109,7 +109,11 @@ def _loadings(
         after = stream + added
         skipped = engine.skipped(layer, stream if replacement.model.is_parallel else after)
         stream = after if skipped is None else after + skipped
-        _write(stream, replacement, graph, sources=sources, layer=layer)
+        _write(stream, replacement, graph, sources=sources, site=Site("mlp_out", layer))
+        cut = replacement.cuts.get(2 * layer + 2)
+        if cut is not None:
+            stream = torch.zeros_like(stream)
+            _write(stream, replacement, graph, sources=sources, site=cut.site)
     back = torch.argsort(order)
     weight = block[torch.arange(len(rows), device=block.device), torch.tensor(sources, device=block.device)]
     return torch.stack(loadings, 1)[back], weight[back]
@@ -140,12 +144,15 @@ def _begun(replacement: Replacement, graph: Graph, sources: Sequence[int]) -> Te
     return stream
 
 
-def _write(stream: Tensor, replacement: Replacement, graph: Graph, *, sources: Sequence[int], layer: int) -> None:
-    """Add what the sources write with a layer's MLP."""
-    writers = replacement.writers(layer)
+def _write(stream: Tensor, replacement: Replacement, graph: Graph, *, sources: Sequence[int], site: Site) -> None:
+    """Add what the sources write at a site."""
+    writers = replacement.writers(site)
+    errors = {(cut.layer, STREAM_ERROR): cut.error for cut in replacement.cuts.values() if cut.site == site}
+    if site.kind == "mlp_out" and site.layer is not None:
+        errors[site.layer, -1] = replacement.errors[site.layer]
     for i, node in enumerate(sources):
-        kind, source, position = (int(getattr(graph.nodes, name)[node]) for name in ("kind", "layer", "position"))
-        if kind == ERROR and source == layer:
-            stream[i, position] += replacement.errors[layer][position]
+        kind, source, position, number = (int(getattr(graph.nodes, name)[node]) for name in ("kind", "layer", "position", "feature"))
+        if kind == ERROR and (source, number) in errors:
+            stream[i, position] += errors[source, number][position]
         elif kind == FEATURE and source in writers:
-            stream[i, position] += replacement.written(source, layer)[node - replacement.span(source)[0]]
+            stream[i, position] += replacement.written(source, site)[node - replacement.span(source)[0]]

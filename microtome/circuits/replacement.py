@@ -1,5 +1,8 @@
 """The local replacement model: a prompt's forward with every MLP taken apart into active features, an error and constants.
 
+Or, with SAEs of the residual stream, with the stream written anew where each reads it: everything later reads the SAE's features, its error and its
+bias, and only the features read what came before.
+
 Attention patterns and norm scales are held (`microtome.models.Frozen`), so that what any feature or logit reads is a sum over what was written before
 it (Ameisen et al. 2025, "Circuit tracing", local replacement model; here with biases as sources of their own, so that the sum is whole).
 """
@@ -11,7 +14,7 @@ from typing import Literal, NamedTuple, TypeAlias, final
 
 import torch
 
-from microtome.dictionaries import Dictionary, DictionarySet, SparseCodes, Transcoder
+from microtome.dictionaries import SAE, Dictionary, DictionarySet, SparseCodes, Transcoder
 from microtome.errors import ActivationsNotFinite, ShapeMismatch
 from microtome.models import Frozen, HeldNorm, Model, Site
 from microtome.shapes import Float, Int, Tensor
@@ -20,7 +23,7 @@ Missing: TypeAlias = Literal["refuse", "error"]
 _READS = ("mlp_in", "resid_mid", "resid_pre")
 _NOTHING = 1e-5
 """A constant of up to this share of what is written is none: it is rounding."""
-_SETS = "Give a set of transcoders of this model, one a layer, that read mlp_in and write mlp_out."
+_SETS = "Give a set of transcoders of this model, one a layer, that read mlp_in and write mlp_out; or SAEs of the residual stream between layers."
 
 
 class Reading(NamedTuple):
@@ -54,9 +57,21 @@ class Features:
         return len(self.layer)
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Cut:
+    """A place where the residual stream is written anew by an SAE."""
+
+    layer: int
+    """Of the site that it reads."""
+    site: Site
+    error: Float[Tensor, "pos d_model"]
+    constant: Float[Tensor, "d_model"] | None
+
+
 @final
 class Replacement:
-    """See the top of this file. `members` are transcoders by the layer that they read; `read` are sites that targets are read at.
+    """See the top of this file. `members` are transcoders by the layer that they read, as `members_of` gives them; an SAE is one that writes where it
+    reads. `read` are sites that targets are read at.
 
     Raises what `Frozen` does, and `ActivationsNotFinite` where a dictionary's activations overflow.
     """
@@ -78,8 +93,11 @@ class Replacement:
         self.frozen = Frozen(model, tokens, read=reads, logits_at=logits_at, skips=skips)
         codes = {layer: member.encode(self.read(member.reads)) for layer, member in self.members.items()}
         self.features = _active(codes, device=model.device)
-        self.errors = [self._error(layer, codes) for layer in range(self.n_layers)]
-        self.mlp_constants = [self._mlp_constant(layer) for layer in range(self.n_layers)]
+        self.errors = [self._error(Site("mlp_out", layer), codes) for layer in range(self.n_layers)]
+        self.mlp_constants = [self._constant(Site("mlp_out", layer)) for layer in range(self.n_layers)]
+        stream = {layer: self.reading(member.reads) for layer, member in self.members.items() if member.writes == (member.reads,)}
+        self.cuts = {reading.place: self._cut(layer, codes) for layer, reading in stream.items() if reading is not None}
+        """SAEs of the stream, by the place that they read and write anew."""
         self.attention_constants = [self._unless_nothing(constant) for constant in self.frozen.constants()]
         self.embedding, self.position = self._start()
 
@@ -112,9 +130,8 @@ class Replacement:
         norm = self.frozen.norm(site) if site.kind in ("attn_in", "mlp_in") else None
         return Reading(2 * layer + places[site.kind], norm)
 
-    def writers(self, layer: int) -> list[int]:
-        """Layers whose member writes the MLP's output of `layer`."""
-        site = Site("mlp_out", layer)
+    def writers(self, site: Site) -> list[int]:
+        """Layers whose member writes at a site."""
         return [source for source, member in self.members.items() if site in member.writes]
 
     def span(self, layer: int) -> tuple[int, int]:
@@ -122,36 +139,38 @@ class Replacement:
         bounds = torch.searchsorted(self.features.layer, torch.tensor([layer, layer + 1], device=self.features.layer.device))
         return int(bounds[0]), int(bounds[1])
 
-    def written(self, source: int, layer: int) -> Float[Tensor, "n d_model"]:
-        """What each feature of layer `source` adds to the MLP's output of `layer`: activation · decoder."""
+    def written(self, source: int, site: Site) -> Float[Tensor, "n d_model"]:
+        """What each feature of layer `source` adds to what is written at a site: activation · decoder."""
         first, last = self.span(source)
         member, features = self.members[source], self.features.feature[first:last]
-        place = member.written(Site("mlp_out", layer))
+        place = member.written(site)
         decoder = member.W_dec[features] if member.W_dec.ndim == 2 else member.W_dec[features, place]
-        return decoder.to(self.dtype) * (self.features.activation[first:last, None] / member.output_scale)
+        return decoder.to(self.dtype).mul_(self.features.activation[first:last, None] / member.output_scale)
 
-    def _error(self, layer: int, codes: Mapping[int, SparseCodes]) -> Float[Tensor, "pos d_model"]:
-        """What the MLP wrote beyond features, constants and skip."""
-        site = Site("mlp_out", layer)
+    def _error(self, site: Site, codes: Mapping[int, SparseCodes]) -> Float[Tensor, "pos d_model"]:
+        """What was there beyond features, constants and skip."""
         rest = self.read(site).clone()
-        for source in self.writers(layer):
+        for source in self.writers(site):
             member = self.members[source]
             rest -= member.reconstruct(self.read(member.reads), codes=codes[source], write=site)
         if not bool(rest.isfinite().all()):
-            got = f"layer {layer}"
+            got = str(site)
             raise ActivationsNotFinite("a reconstruction is not finite.", got=got, wanted="finite numbers", do="Check the dictionary's weights.")
         return rest
 
-    def _mlp_constant(self, layer: int) -> Float[Tensor, "d_model"] | None:
-        site = Site("mlp_out", layer)
+    def _constant(self, site: Site) -> Float[Tensor, "d_model"] | None:
         total = torch.zeros(self.model.d_model, dtype=self.dtype, device=self.model.device)
-        for source in self.writers(layer):
+        for source in self.writers(site):
             total += self.members[source].bias(site) / self.members[source].output_scale
-        skip = self.frozen.skips.get(layer)
-        reading = self.reading(self.members[layer].reads) if skip is not None else None
+        skip = self.frozen.skips.get(site.layer) if site.kind == "mlp_out" and site.layer is not None else None
+        reading = self.reading(Site("mlp_in", site.layer)) if skip is not None else None
         if skip is not None and reading is not None and reading.norm is not None:
             total += skip.to(total) @ reading.norm.bias.to(total)
         return total if bool(total.any()) else None
+
+    def _cut(self, layer: int, codes: Mapping[int, SparseCodes]) -> "Cut":
+        site = self.members[layer].reads
+        return Cut(layer=layer, site=site, error=self._error(site, codes), constant=self._constant(site))
 
     def _unless_nothing(self, constant: Float[Tensor, "pos d_model"]) -> Float[Tensor, "pos d_model"] | None:
         least = _NOTHING * float(self.read(Site("resid_pre", 0)).abs().max())
@@ -169,12 +188,16 @@ class Replacement:
 
 
 def members_of(model: Model, dictionaries: Dictionary | DictionarySet, *, missing: Missing) -> dict[int, Transcoder]:
-    """The transcoders of a set by layer, after it was checked that they are for the MLPs of this model.
+    """The transcoders of a set by layer, after it was checked that they are for the MLPs of this model; or its SAEs of the stream, as transcoders.
 
-    Raises `ShapeMismatch`, also (unless `missing` is `error`) for layers without a transcoder.
+    Raises `ShapeMismatch`, also (unless `missing` is `error`) for layers without a transcoder. With SAEs of the stream MLPs are errors as a whole.
     """
+    given = dictionaries.members if isinstance(dictionaries, DictionarySet) else (dictionaries,)
+    streams = [member for member in given if isinstance(member, SAE)]
+    if streams and len(streams) == len(given):
+        return _rewriting(model, streams)
     members: dict[int, Transcoder] = {}
-    for member in dictionaries.members if isinstance(dictionaries, DictionarySet) else (dictionaries,):
+    for member in given:
         checked = _fitting(model, member)
         assert checked.reads.layer is not None
         members[checked.reads.layer] = checked
@@ -187,11 +210,37 @@ def members_of(model: Model, dictionaries: Dictionary | DictionarySet, *, missin
     return members
 
 
+def _rewriting(model: Model, saes: Collection[SAE]) -> dict[int, Transcoder]:
+    """SAEs of the stream by layer, each as the transcoder that writes where it reads.
+
+    W_enc (s x − b_dec) + b_enc = W_enc s x + (b_enc − W_enc b_dec) gives its bias.
+    """
+    members: dict[int, Transcoder] = {}
+    taken: set[int] = set()
+    for sae in saes:
+        site = sae.reads
+        known = site.layer is not None and model.has(site)
+        place = {"resid_pre": 0, "resid_post": 1}.get(site.kind, model.n_layers) + (site.layer or 0)
+        if sae.pooling != "token" or not known or not 0 < place < model.n_layers or place in taken or sae.d_in != model.width(site):
+            got = f"an SAE of {site}, {sae.d_in} wide, pooling {sae.pooling}"
+            wanted = f"resid_post of layers 0 to {model.n_layers - 2}, {model.d_model} wide, one a place"
+            raise ShapeMismatch("a graph cannot be made through this SAE.", got=got, wanted=wanted, do=_SETS)
+        assert site.layer is not None
+        taken.add(place)
+        offset = sae.W_enc @ sae.b_dec if sae.centred else 0
+        weights = {"W_enc": sae.W_enc, "W_dec": sae.W_dec, "b_enc": sae.b_enc - offset, "b_dec": sae.b_dec, **sae.tensors}
+        scale, act = sae.input_scale, sae.nonlinearity
+        members[site.layer] = Transcoder(reads=site, writes=(site,), nonlinearity=act, weights=weights, input_scale=scale, output_scale=scale)
+    return members
+
+
 def _fitting(model: Model, member: Dictionary) -> Transcoder:
     reads, writes = member.reads, ", ".join(map(str, member.writes[:3]))
     if not isinstance(member, Transcoder) or reads.kind not in _READS or any(site.kind != "mlp_out" for site in member.writes):
         got = f"{type(member).__name__} that reads {reads} and writes {writes}"
-        raise ShapeMismatch("a graph needs transcoders.", got=got, wanted=f"reads {' or '.join(_READS)}, writes mlp_out", do=_SETS)
+        raise ShapeMismatch(
+            "a graph needs transcoders, or SAEs of the stream alone.", got=got, wanted=f"reads {' or '.join(_READS)}, writes mlp_out", do=_SETS
+        )
     if member.pooling != "token":
         raise ShapeMismatch("a graph's features are of single tokens.", got=member.pooling, wanted="pooling token", do=_SETS)
     unknown = [site for site in (reads, *member.writes) if not model.has(site)]

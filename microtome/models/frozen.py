@@ -160,12 +160,20 @@ class Frozen:
         return None if module is None else self._held.norms[module]
 
     @torch.no_grad()
-    def pattern(self, layer: int) -> Float[Tensor, "heads pos pos"]:
-        """The attention pattern, computed again from the clean queries and keys by the family's own function."""
+    def pattern(self, layer: int, *, first: int = 0, last: int | None = None) -> Float[Tensor, "heads written read"]:
+        """The attention pattern, computed again from the clean queries and keys by the family's own function.
+
+        Of the positions `first` to `last` (all of them unless given) on those that they can see, which end at `last`.
+        """
         module = self._attention[layer]
         query, key, mask, kwargs = self._held.attended[module]
+        last = self.n_tokens if last is None else last
+        whole = mask is None or mask.shape[-2:] != (self.n_tokens, self.n_tokens)  # nothing says what a part of the positions may see
+        rows, read = (slice(None), slice(None)) if whole else (slice(first, last), slice(last))
+        key, mask = key[:, :, read], mask if mask is None or whole else mask[..., rows, read]
         nothing = key.new_zeros(*key.shape[:-1], 1)
-        return _eager(module)(module, query, key, nothing, mask, **kwargs)[1][0]
+        made = _eager(module)(module, query[:, :, rows], key, nothing, mask, **kwargs)[1][0]
+        return made[:, first:last, :last] if whole else made
 
     def run(
         self,

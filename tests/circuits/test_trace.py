@@ -255,14 +255,14 @@ def other_site(model: Model) -> Any:
         "b_enc": torch.zeros(model.d_model),
         "b_dec": torch.zeros(model.d_model),
     }
-    return SAE(site=Site("resid_post", 1), nonlinearity=ReLU(), weights=weights, input_scale=1.0)
+    return SAE(site=Site("mlp_out", 1), nonlinearity=ReLU(), weights=weights, input_scale=1.0)
 
 
 BAD: dict[str, tuple[Callable[[Model], Any], type[Exception], str]] = {
     "empty": (lambda model: trace(model, transcoders(model), ""), TokenOutOfRange, "no tokens"),
     "too long": (lambda model: trace(model, transcoders(model), [5] * 20_000), TokenOutOfRange, "longer than"),
     "no such id": (lambda model: trace(model, transcoders(model), [10**6]), TokenOutOfRange, "outside"),
-    "an SAE": (lambda model: trace(model, other_site(model), TOKENS), ShapeMismatch, "needs transcoders"),
+    "an SAE": (lambda model: trace(model, other_site(model), TOKENS), ShapeMismatch, "through this SAE"),
     "more layers": (lambda model: trace(model, transcoders(tiny("llama", n_layers=5)), TOKENS), ShapeMismatch, "another model"),
     "wider": (lambda model: trace(model, transcoders(tiny("llama", d_model=64)), TOKENS), ShapeMismatch, "another model"),
     "two tokens": (lambda model: trace(model, transcoders(model), TOKENS, target="Los Angeles"), TargetInvalid, "single token"),
