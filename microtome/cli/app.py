@@ -17,6 +17,9 @@ from microtome.cli.dream import dream
 from microtome.cli.export import export
 from microtome.cli.harvest import harvest
 from microtome.cli.index import index
+from microtome.cli.keep import keep
+from microtome.cli.map import map
+from microtome.cli.odd import odd
 from microtome.cli.serve import serve
 from microtome.cli.show import show
 from microtome.cli.steer import steer
@@ -25,7 +28,24 @@ from microtome.cli.train import train
 from microtome.cli.variants import variants
 from microtome.errors import CommandInvalid, MicrotomeError, SystemRefused
 
-VERBS: tuple[Callable[..., None], ...] = (demo, harvest, train, index, show, dream, trace, steer, chat, export, variants, serve, check)
+VERBS: tuple[Callable[..., None], ...] = (
+    demo,
+    harvest,
+    train,
+    index,
+    show,
+    odd,
+    map,
+    keep,
+    dream,
+    trace,
+    steer,
+    chat,
+    export,
+    variants,
+    serve,
+    check,
+)
 GROUPS: tuple[Callable[[], App], ...] = (direction_app,)
 """Verbs that have verbs of their own: `microtome direction concept`."""
 

@@ -9,7 +9,6 @@ from cyclopts import Parameter
 
 from microtome.cli.cards import search_view
 from microtome.cli.found import labels_view, prompts_view, separation_view, tests_view, token_view
-from microtome.cli.odd import odd_view
 from microtome.cli.session import Session
 from microtome.errors import CommandInvalid, SystemRefused
 
@@ -38,9 +37,6 @@ class Asked:
     separate: Annotated[tuple[Path, Path] | None, Parameter(negative=())] = None
     """Two files of texts, as --test-file: features that fire on the first and not on the second, by AUC."""
 
-    odd: Annotated[bool, Parameter(negative=())] = False
-    """Dense features with what explains them, duplicates, dead, ultra-rare and one-token features."""
-
     @property
     def prompts(self) -> bool:
         """Whether a feature is to be tested."""
@@ -49,7 +45,7 @@ class Asked:
     @property
     def features(self) -> bool:
         """Whether features are to be found."""
-        return bool(self.text or self.without or self.separate or self.odd) or self.token is not None or self.label is not None
+        return bool(self.text or self.without or self.separate) or self.token is not None or self.label is not None
 
     def check(self, feature: int | None) -> None:
         """Refuse what does not go together."""
@@ -57,7 +53,7 @@ class Asked:
             do = 'Give its number: microtome show wiki 1234 --test "Some text."'
             raise CommandInvalid("no feature is named to test the prompts on.", got="--test without a number", wanted="a feature", do=do)
         ways = {"--text": bool(self.text or self.without), "--token": self.token is not None, "--label": self.label is not None}
-        ways |= {"--separate": self.separate is not None, "--test": self.prompts, "--odd": self.odd}
+        ways |= {"--separate": self.separate is not None, "--test": self.prompts}
         chosen = [name for name, given in ways.items() if given]
         if len(chosen) > 1:
             do = "Ask one after the other."
@@ -77,13 +73,7 @@ def run_prompts(session: Session, index: "microtome.features.FeatureIndex", aske
 
 
 def find_features(session: Session, index: "microtome.features.FeatureIndex", asked: Asked, *, limit: int) -> None:
-    """Features by texts, a token, a label or two sets; or the odd ones."""
-    if asked.odd:
-        from microtome.features.odd import odd_report
-
-        with session.step("odd features"):
-            report = odd_report(index)
-        return session.result({"odd": report}, odd_view(report, limit=limit))
+    """Features by texts, a token, a label or two sets."""
     if asked.token is not None:
         token = index.by_token(asked.token, limit=limit)
         return session.result({"token": token}, token_view(token))

@@ -15,9 +15,12 @@ from microtome.features.feature_card import Card
 from microtome.features.feature_loss import FeatureLoss, MeanLoss, SliceLoss
 from microtome.features.found import PromptHit, PromptSearch, Separation, Separator, TextTests, TokenHit, TokenSearch
 from microtome.features.index import FeatureIndex
+from microtome.features.kept import VERDICTS, FeatureList, Kept, KeptFeature
+from microtome.features.kept import to_csv as kept_csv
 from microtome.features.links import Alike, Alikes, Coactive, Link, Links, Match, Matches, Suppressed, Suspect
 from microtome.features.losses import measure_losses
 from microtome.features.members import Place
+from microtome.features.named import feature_named
 from microtome.features.records import (
     Breakdown,
     DocumentFeature,
@@ -54,6 +57,7 @@ __all__ = [
     "EffectsConfig",
     "measure_losses",
     "FeatureIndex",
+    "feature_named",
     "Catalogue",
     "Alike",
     "Alikes",
@@ -63,8 +67,13 @@ __all__ = [
     "Coactive",
     "Component",
     "Effects",
+    "FeatureList",
     "FeatureLoss",
     "Gram",
+    "Kept",
+    "KeptFeature",
+    "VERDICTS",
+    "kept_csv",
     "Link",
     "Links",
     "Match",

@@ -67,6 +67,8 @@ def card(store: Store, feature: int) -> Card:
         logits=Logits(top=_logits(store, row, end="top"), bottom=_logits(store, row, end="bottom")),
         neighbours=_neighbours(store, row),
         notes=store.catalogue.notes(store.id, feature),
+        verdict=store.labelled().verdicts.get(feature, ""),
+        lists=store.labelled().lists.get(feature, ()),
     )
 
 

@@ -1,10 +1,10 @@
 """The catalogue: one SQLite file beside the artifacts of a workspace with what people and rules say about features.
 
-Artifacts never change; labels and notes do, so they live here, keyed by the index's id. WAL mode and short transactions make it safe under
-several threads and processes. Labels are searched through FTS5.
+Artifacts never change; labels, notes, verdicts and lists do, so they live here, keyed by the index's id. WAL mode and short transactions make it
+safe under several threads and processes. Labels are searched through FTS5.
 
 Where the workspace cannot be written, its catalogue is read into memory as it was when it was opened: everything can be looked up, and only a
-person's own label or note is refused.
+person's own word is refused.
 """
 
 import json
@@ -55,6 +55,14 @@ CREATE TABLE IF NOT EXISTS records (
 )
 """
 """Made with the first record, so that earlier releases can go on using the file."""
+_KEPT = """
+CREATE TABLE IF NOT EXISTS verdicts (
+    index_id TEXT NOT NULL, feature INTEGER NOT NULL, verdict TEXT NOT NULL, created TEXT NOT NULL, PRIMARY KEY (index_id, feature)
+);
+CREATE TABLE IF NOT EXISTS lists (id INTEGER PRIMARY KEY, index_id TEXT NOT NULL, name TEXT NOT NULL, created TEXT NOT NULL, UNIQUE (index_id, name));
+CREATE TABLE IF NOT EXISTS listed (list INTEGER NOT NULL, feature INTEGER NOT NULL, PRIMARY KEY (list, feature));
+"""
+"""Made with the first list or verdict, for the same reason."""
 
 
 class Catalogue:
@@ -88,8 +96,7 @@ class Catalogue:
                 database.execute("PRAGMA journal_mode = WAL")
                 database.execute("BEGIN IMMEDIATE")
                 if _schema_of(database) == 0:  # nobody else made them meanwhile
-                    for statement in _statements(_TABLES):
-                        database.execute(statement)
+                    _run_all(database, _TABLES)
                     database.execute(f"PRAGMA user_version = {SCHEMA}")
                 database.execute("COMMIT")
             elif found > SCHEMA:
@@ -149,6 +156,60 @@ class Catalogue:
             rows = database.execute("SELECT text, created FROM notes WHERE index_id = ? AND feature = ? ORDER BY id", (index_id, feature))
             return tuple(Note(text=text, created=created) for text, created in rows)
 
+    def all_notes(self, index_id: str) -> dict[int, tuple[Note, ...]]:
+        """Every remark, by feature, oldest first."""
+        found: dict[int, tuple[Note, ...]] = {}
+        with self._open() as database:
+            for feature, text, created in database.execute("SELECT feature, text, created FROM notes WHERE index_id = ? ORDER BY id", (index_id,)):
+                found[feature] = (*found.get(feature, ()), Note(text=text, created=created))
+        return found
+
+    def set_verdict(self, index_id: str, feature: int, *, verdict: str) -> None:
+        """Say what became of a feature in place of what was said before; an empty verdict takes it away. Raises `WorkspaceReadOnly`."""
+        with self._change() as database:
+            _run_all(database, _KEPT)
+            if verdict:
+                database.execute("INSERT OR REPLACE INTO verdicts VALUES (?, ?, ?, ?)", (index_id, feature, verdict, _now()))
+            else:
+                database.execute("DELETE FROM verdicts WHERE index_id = ? AND feature = ?", (index_id, feature))
+
+    def verdicts(self, index_id: str) -> dict[int, str]:
+        """Verdicts by feature, ascending."""
+        with self._open() as database:
+            if not _has(database, "verdicts"):
+                return {}
+            rows = database.execute("SELECT feature, verdict FROM verdicts WHERE index_id = ? ORDER BY feature", (index_id,))
+            return {feature: verdict for feature, verdict in rows}
+
+    def change_list(self, index_id: str, name: str, *, add: Sequence[int] = (), remove: Sequence[int] = ()) -> None:
+        """Make a list of features, or put features on it and take others off it. Raises `WorkspaceReadOnly`."""
+        with self._change() as database:
+            _run_all(database, _KEPT)
+            database.execute("INSERT OR IGNORE INTO lists (index_id, name, created) VALUES (?, ?, ?)", (index_id, name, _now()))
+            found = database.execute("SELECT id FROM lists WHERE index_id = ? AND name = ?", (index_id, name)).fetchone()[0]
+            database.executemany("INSERT OR IGNORE INTO listed VALUES (?, ?)", [(found, feature) for feature in add])
+            database.executemany("DELETE FROM listed WHERE list = ? AND feature = ?", [(found, feature) for feature in remove])
+
+    def drop_list(self, index_id: str, name: str) -> None:
+        """Take a list away; its features are as they were. One that is not there is no error."""
+        with self._change() as database:
+            _run_all(database, _KEPT)
+            database.execute("DELETE FROM listed WHERE list IN (SELECT id FROM lists WHERE index_id = ? AND name = ?)", (index_id, name))
+            database.execute("DELETE FROM lists WHERE index_id = ? AND name = ?", (index_id, name))
+
+    def lists(self, index_id: str) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """When each list was made, and its features ascending; by name, oldest first."""
+        with self._open() as database:
+            if not _has(database, "lists"):
+                return {}
+            asked = (
+                "SELECT name, created, feature FROM lists LEFT JOIN listed ON listed.list = lists.id WHERE index_id = ? ORDER BY lists.id, feature"
+            )
+            found: dict[str, tuple[str, list[int]]] = {}
+            for name, created, feature in database.execute(asked, (index_id,)):
+                found.setdefault(name, (created, []))[1].extend([] if feature is None else [feature])
+            return {name: (created, tuple(features)) for name, (created, features) in found.items()}
+
     def search(self, index_id: str, text: str) -> list[int]:
         """Features with a label (rule or person's) that holds a word beginning with each word of `text`, best match first."""
         words = re.findall(r"\w+", text)
@@ -173,7 +234,7 @@ class Catalogue:
     def record(self, index_id: str, feature: int, *, kind: str, config: str) -> dict[str, Any] | None:
         """What was measured of a feature under one setting; None where nothing was."""
         with self._open() as database:
-            if not _has_records(database):
+            if not _has(database, "records"):
                 return None
             asked = "SELECT content FROM records WHERE index_id = ? AND kind = ? AND config = ? AND feature = ?"
             found = database.execute(asked, (index_id, kind, config, feature)).fetchone()
@@ -182,7 +243,7 @@ class Catalogue:
     def recorded(self, index_id: str, *, kind: str, config: str) -> frozenset[int]:
         """The features that have such a record."""
         with self._open() as database:
-            if not _has_records(database):
+            if not _has(database, "records"):
                 return frozenset()
             asked = "SELECT feature FROM records WHERE index_id = ? AND kind = ? AND config = ?"
             return frozenset(feature for (feature,) in database.execute(asked, (index_id, kind, config)))
@@ -273,8 +334,13 @@ def _read_only(path: Path, got: str) -> WorkspaceReadOnly:
     return WorkspaceReadOnly(f"{path} cannot be written, so labels and notes cannot be kept.", got=got, wanted="leave to write", do=do)
 
 
-def _has_records(database: sqlite3.Connection) -> bool:
-    return database.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'records'").fetchone() is not None
+def _has(database: sqlite3.Connection, table: str) -> bool:
+    return database.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (table,)).fetchone() is not None
+
+
+def _run_all(database: sqlite3.Connection, script: str) -> None:
+    for statement in _statements(script):
+        database.execute(statement)
 
 
 def _schema_of(database: sqlite3.Connection) -> int:

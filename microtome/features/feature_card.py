@@ -50,6 +50,10 @@ class Card:
     logits: Logits
     neighbours: tuple[Neighbour, ...]
     notes: tuple[Note, ...] = ()
+    verdict: str = ""
+    """What a person found of its label; "" for nothing yet."""
+    lists: tuple[str, ...] = ()
+    """Lists that people put it on."""
 
     def _repr_html_(self) -> str:
         return _html(self)

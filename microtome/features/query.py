@@ -9,7 +9,7 @@ Numbers may end in %; text stands in quotes, or bare when it is one word.
 import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -19,8 +19,9 @@ from microtome.features.arrays import Array
 _DEEPEST = 50
 """Most parentheses and nots inside each other."""
 
-Columns = Mapping[str, Array | Sequence[str]]
-"""Number columns are arrays, text columns are sequences of strings."""
+Texts = Sequence[str] | Sequence[tuple[str, ...]]
+Columns = Mapping[str, Array | Texts]
+"""Number columns are arrays, text columns are sequences of strings, or of several strings a row: one that compares is enough."""
 
 _TOKEN = re.compile(r"""\s*(?:(?P<text>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')|(?P<op>>=|<=|!=|!~|==|[><=~()])|(?P<word>[^\s><=!~()"']+)|(?P<bad>\S))""")
 _COMPARE: Mapping[str, Callable[[Any, Any], Any]] = {
@@ -147,13 +148,20 @@ class _Reader:
         return value
 
 
-def _compare_text(column: Sequence[str], compare: str, value: str) -> Array:
+def _compare_text(column: Texts, compare: str, value: str) -> Array:
     folded = value.casefold()
-    if "~" in compare:
-        found = np.fromiter((folded in text.casefold() for text in column), dtype=bool, count=len(column))
+    contains = "~" in compare
+    if len(column) and isinstance(column[0], tuple):
+        found = np.fromiter((any(_holds(text, folded, contains=contains) for text in row) for row in column), dtype=bool, count=len(column))
     else:
-        found = np.fromiter((folded == text.casefold() for text in column), dtype=bool, count=len(column))
+        texts = cast(Sequence[str], column)
+        holds = (folded in text.casefold() for text in texts) if contains else (folded == text.casefold() for text in texts)
+        found = np.fromiter(holds, dtype=bool, count=len(texts))
     return ~found if compare.startswith("!") else found
+
+
+def _holds(text: str, folded: str, *, contains: bool) -> bool:
+    return folded in text.casefold() if contains else folded == text.casefold()
 
 
 def _unquoted(token: tuple[str, str]) -> str:

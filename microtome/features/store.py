@@ -3,7 +3,7 @@
 import json
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,7 @@ import numpy as np
 from safetensors.torch import load_file
 
 from microtome.activations import ROLE_NAMES, SPLITS, Corpus
-from microtome.artifacts import Artifact, Workspace, read_manifest
+from microtome.artifacts import MANIFEST, Artifact, Workspace, read_manifest
 from microtome.config import from_dict
 from microtome.dictionaries import load_any
 from microtome.errors import FeatureNotFound, ShapeMismatch
@@ -25,6 +25,8 @@ from microtome.features.losses import Losses
 from microtome.features.members import Members, Numbering
 from microtome.features.norms import FILE as NORMS
 from microtome.features.norms import Read, reads_of, stream_of
+from microtome.features.points import KIND as MAP
+from microtome.features.points import place_of, points_of
 from microtome.features.postings import INVERTED, Postings, forward_name
 from microtome.features.records import Label
 from microtome.features.rows import FILE, FeatureRows
@@ -37,12 +39,16 @@ FACTS, VOCABULARY = "index.json", "vocabulary.safetensors"
 
 @dataclass(frozen=True, kw_only=True)
 class Labelled:
-    """The labels of all features at one revision of the catalogue."""
+    """The labels of all features, and what people keep of them, at one revision of the catalogue."""
 
     revision: int
     texts: Sequence[str]
     """The person's label if there is one, else the rule's."""
     by_user: frozenset[int]
+    verdicts: Mapping[int, str]
+    """Of the features that have one."""
+    lists: Mapping[int, tuple[str, ...]]
+    """Names of the lists of each feature that is on one."""
 
 
 @final
@@ -67,6 +73,7 @@ class Store:
         self._lock = threading.Lock()
         self._names: Labelled | None = None
         self._losses: Losses | None = None
+        self._clusters: tuple[int, Array] | None = None
 
     @property
     def id(self) -> str:
@@ -180,6 +187,19 @@ class Store:
                     self._losses = Losses.open(self.workspace.place("losses", name))
         return self._losses
 
+    def clusters(self) -> Array | None:
+        """The cluster of every feature on the index' map, −1 for none, int64 [features]; None as long as there is no map in the workspace."""
+        place = place_of(self.workspace, index_id=self.id, name=self.name)
+        if place is None:
+            return None
+        stamp = (place / MANIFEST).stat().st_mtime_ns
+        if self._clusters is None or self._clusters[0] != stamp:
+            points = points_of(Artifact.open(place, MAP))
+            found = np.full(self.n_features, -1, np.int64)
+            found[points.features] = points.cluster
+            self._clusters = (stamp, found)
+        return self._clusters[1]
+
     @cached_property
     def mean_losses(self) -> tuple[float, float]:
         """Mean loss of the kept tokens and of those behind them, NaN without losses."""
@@ -211,5 +231,14 @@ class Store:
         with self._lock:
             if self._names is None or self._names.revision != revision:
                 changed = {label.feature: label.text for label in self.catalogue.user_labels(self.id)}
-                self._names = Labelled(revision=revision, texts=self.rows.label_texts(changed), by_user=frozenset(changed))
+                lists: dict[int, tuple[str, ...]] = {}
+                for name, (_, features) in self.catalogue.lists(self.id).items():
+                    lists.update({feature: (*lists.get(feature, ()), name) for feature in features})
+                self._names = Labelled(
+                    revision=revision,
+                    texts=self.rows.label_texts(changed),
+                    by_user=frozenset(changed),
+                    verdicts=self.catalogue.verdicts(self.id),
+                    lists=lists,
+                )
             return self._names

@@ -14,7 +14,7 @@ from microtome.features.records import Histogram, Overview, Table, TableRow
 from microtome.features.store import Labelled, Store
 
 NUMBER_COLUMNS = ("feature", "density", "count", "documents", "max", "mean", "entropy", "f1", "cosine", "lift", "decoder_norm", "encoder_norm")
-TEXT_COLUMNS = ("label", "origin", "rule_kind", "token", "top_logit", "corpus_label", "site")
+TEXT_COLUMNS = ("label", "origin", "rule_kind", "token", "top_logit", "corpus_label", "site", "verdict", "list")
 RARE = 10
 """A feature that fires on fewer tokens than this is rare."""
 DENSE = 0.1
@@ -75,20 +75,29 @@ def overview(store: Store) -> Overview:
     )
 
 
+def passing(store: Store, *, filter: str, search: str) -> Array:
+    """The features that pass a filter and a search, ascending; with a search the best match first."""
+    return _passing(store, _columns(store, store.labelled()), filter=filter, search=search)
+
+
+def _passing(store: Store, columns: Columns, *, filter: str, search: str) -> Array:
+    mask = select(columns, filter)
+    if not search.strip():
+        return np.flatnonzero(mask)
+    ranked = np.array(store.catalogue.search(store.id, search), dtype=np.int64)
+    return ranked[mask[ranked]]
+
+
 def table(store: Store, page: Page) -> Table:
     """A page of the feature table."""
     labels = store.labelled()
     columns = _columns(store, labels)
-    if page.sort not in columns:
+    sortable = [name for name in columns if name != "list"]
+    if page.sort not in sortable:
         raise QueryInvalid(
-            f'the feature table has no column "{page.sort}".', got=page.sort, wanted=", ".join(columns), do=nearest(page.sort, columns)
+            f'the feature table has no column "{page.sort}".', got=page.sort, wanted=", ".join(sortable), do=nearest(page.sort, sortable)
         )
-    mask = select(columns, page.filter)
-    if page.search.strip():
-        ranked = np.array(store.catalogue.search(store.id, page.search), dtype=np.int64)
-        chosen = ranked[mask[ranked]]
-    else:
-        chosen = np.flatnonzero(mask)
+    chosen = _passing(store, columns, filter=page.filter, search=page.search)
     if not (page.search.strip() and page.sort == "feature"):
         chosen = _ordered(np.sort(chosen), columns[page.sort], descending=page.descending)
     elif page.descending:
@@ -113,7 +122,15 @@ def _columns(store: Store, labels: Labelled) -> Columns:
     origins = ["rule"] * store.n_features
     for feature in labels.by_user:
         origins[feature] = "user"
-    return {**numbers, "label": labels.texts, "origin": origins, **texts, "site": store.sites}
+    verdicts = [""] * store.n_features
+    lists: list[tuple[str, ...]] = [()] * store.n_features
+    for feature, verdict in labels.verdicts.items():
+        verdicts[feature] = verdict
+    for feature, names in labels.lists.items():
+        lists[feature] = names
+    return {**numbers, "label": labels.texts, "origin": origins, **texts, "site": store.sites, "verdict": verdicts, "list": lists} | (
+        {} if (clusters := store.clusters()) is None else {"cluster": clusters}
+    )
 
 
 def _row(store: Store, feature: int, *, labels: Labelled) -> TableRow:

@@ -41,6 +41,11 @@ def show_line(workspace: Path, *values: object, text: str | None = None) -> str:
     return shlex.join([*words, "--workspace", str(workspace), "--json"])
 
 
+def command_line(workspace: Path, *words: object) -> str:
+    """Another `microtome` command line, its result as JSON."""
+    return shlex.join(["microtome", *map(str, words), "--workspace", str(workspace), "--json"])
+
+
 def curl_line(base: str, path: str, *, body: Mapping[str, Any] | None = None, needs_token: bool = False) -> str:
     """The request itself, for pages that have no command of their own. The token is left to the environment: lines are copied and shown around."""
     words = ["curl", "-s", base.rstrip("/") + path]

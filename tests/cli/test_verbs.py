@@ -78,7 +78,7 @@ def test_show_answers_about_workspace_artifact_index_and_feature(workspace: Path
 
 
 @pytest.mark.usefixtures("made")
-def test_an_index_is_asked_with_texts_a_token_and_for_what_is_odd(workspace: Path, tmp_path: Path) -> None:
+def test_an_index_is_asked_with_texts_and_a_token(workspace: Path, tmp_path: Path) -> None:
     there = ("--workspace", str(workspace))
     file = tmp_path / "prompts.txt"
     file.write_text("the cold sea\n\nold birds sailed\n")
@@ -94,13 +94,35 @@ def test_an_index_is_asked_with_texts_a_token_and_for_what_is_odd(workspace: Pat
     other.write_text('"birds stones rivers"\n{"text": "a letter about birds"}\n')
     apart = call("show", "notes", "--separate", str(file), str(other), *there, "--json").json["separation"]
     assert (apart["n_positive"], apart["n_negative"]) == (2, 2)
-    assert call("show", "notes", "--odd", *there, "--json").json["odd"]["n_features"] == 48
-    for line in (("--token", " the"), ("--label", "token"), ("--separate", str(file), str(other)), ("--odd",)):
+    for line in (("--token", " the"), ("--label", "token"), ("--separate", str(file), str(other))):
         assert call("show", "notes", *line, *there).code == 0
-    for wrong in (("--test", "a"), ("--without", "a"), ("--text", "a", "--odd"), ("7", "--test-file", str(tmp_path / "none"))):
+    for wrong in (("--test", "a"), ("--without", "a"), ("--text", "a", "--token", "a"), ("7", "--test-file", str(tmp_path / "none"))):
         assert call("show", "notes", *wrong, *there).code == 2
     other.write_text("3\n")
     assert "holds no text" in call("show", "notes", "7", "--test-file", str(other), *there).err
+
+
+@pytest.mark.usefixtures("made")
+def test_odd_features_a_map_and_what_is_kept(workspace: Path, tmp_path: Path) -> None:
+    there = ("--workspace", str(shutil.copytree(workspace, tmp_path / "workspace")))
+    odd = call("odd", "notes", "--ablate", "--contexts", "2", *there, "--json").json
+    assert odd["odd"]["n_features"] == 48
+    assert odd["ablation"]["removed"][0]["name"] == "dense features"
+    assert "without the span" in call("odd", "notes", "--ablate", "--contexts", "2", *there).out
+    assert "beside itself" in call("odd", "notes", "--against", "notes", *there).err
+    made = call("map", "notes", "--min-cluster", "3", *there, "--json").json
+    assert Path(made["path"]).name == "notes"
+    assert "clusters of" in call("map", "notes", "--min-cluster", "3", *there).out
+    assert call("keep", "notes", "3", "5", "--to", "mine", "--verdict", "partly", "--note", "two [b]", *there).code == 0
+    dense = call("keep", "notes", "--where", "density > 0.2", "--to", "dense", *there, "--json").json
+    assert dense["changed"] == sorted(one["feature"] for one in odd["odd"]["dense"] if one["density"] > 0.2)
+    file = tmp_path / "kept.csv"
+    out = call("keep", "notes", "--out", str(file), *there).out
+    assert "two [b]" in out
+    assert file.read_text().splitlines()[0].startswith("feature,site,label")
+    assert call("keep", "notes", "--off", "mine", *there, "--json").json["kept"]["lists"][0]["name"] == "dense"
+    for wrong in (("3",), ("--to", "x"), ("--out", "kept.txt"), ("99", "--to", "x")):
+        assert call("keep", "notes", *wrong, *there).code == 2
 
 
 @pytest.mark.usefixtures("made")

@@ -1,32 +1,17 @@
 """Questions with texts over HTTP: the same answers as the Python calls, by link and by body."""
 
-import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
-from microtome.artifacts import Workspace
-from microtome.config import to_dict
 from microtome.features import FeatureIndex
 from microtome.features.odd import odd_report
 from microtome.models import Model
+from tests.web.answers import WRITE, ran, said
 from tests.web.small import INDEX
 
-WRITE = {"X-Microtome": "1"}
 SEA, KITCHEN = ["the ship and the storm", "wave sail harbour"], ["the bread and the knife", "salt oven butter"]
-
-
-@pytest.fixture(scope="module")
-def index(workspace: Path) -> FeatureIndex:
-    place = Workspace(workspace)
-    return FeatureIndex.open(place.find("index", INDEX), place)
-
-
-def said(record: Any) -> Any:
-    """A record as it looks after a trip through JSON."""
-    return json.loads(json.dumps(to_dict(record)))
 
 
 def both(client: TestClient, path: str, *, query: dict[str, Any], body: dict[str, Any]) -> Any:
@@ -63,12 +48,9 @@ def test_features_by_a_token_and_the_odd_ones_need_no_model(client: TestClient, 
     assert token == said(index.by_token("the", spellings=True))
     odd = client.get(f"/api/s/{INDEX}/odd").json()
     lines = odd.pop("reproduce")
-    assert lines["shell"].endswith("--odd")
+    assert lines["shell"].startswith(f"microtome odd {INDEX} ")
     assert odd == said(odd_report(index))
-    names: dict[str, Any] = {}
-    *before, last = lines["python"].splitlines()
-    exec("\n".join(before), names)
-    assert said(eval(last, names)) == odd
+    assert said(ran(lines["python"])) == odd
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,13 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, Route, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Route, expect
 
 from microtome.web import create_app
+from tests.web.chromium import CHROMIUM, EXPECTED, chromium, same_host, watched
 from tests.web.serving import serving
 from tests.web.small import D_DICT, EMOJI, INDEX, SCRIPT, records
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync"
 HOSTILE = len(records()) - 2
 MULTIBYTE = HOSTILE + 1
 PROMPTS = "plus=the+ship%0Awave+sail&minus=the+bread%0Asalt+oven"
@@ -26,34 +25,15 @@ pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS.split())
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
 def page(browser: Browser, served: str) -> Iterator[Page]:
     """A page that fails the test on any console error, script error, dialog or request that leaves the server."""
-    troubles: list[str] = []
-
-    def watch_console(message: ConsoleMessage) -> None:
-        if message.type in ("error", "warning") and not re.search("status of (4|503)", message.text):
-            troubles.append(f"console: {message.text}")
-
-    def watch_request(request: Request) -> None:
-        if urlsplit(request.url).netloc != urlsplit(served).netloc:
-            troubles.append(f"left the machine: {request.url}")
-
-    context = browser.new_context(base_url=served, viewport={"width": 1400, "height": 900}, color_scheme="light")
-    page = context.new_page()
-    page.on("console", watch_console)
-    page.on("request", watch_request)
-    page.on("pageerror", lambda error: troubles.append(f"script: {error}"))
-    page.on("dialog", lambda dialog: troubles.append(f"dialog: {dialog.message}"))
-    yield page
-    context.close()
-    assert troubles == []
+    with watched(browser, served, inside=same_host(served), expected=EXPECTED) as page:
+        yield page
 
 
 def here(page: Page) -> str:
@@ -61,12 +41,12 @@ def here(page: Page) -> str:
     return parts.path + (f"?{parts.query}" if parts.query else "")
 
 
-@pytest.mark.parametrize("width", [1400, 700])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("width", "scheme"), [(1400, "light"), (700, "dark")])
 def test_every_page_loads_and_links_its_json_and_python(page: Page, width: int, scheme: str) -> None:
     page.set_viewport_size({"width": width, "height": 900})
     page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
-    for path in ("/", *(f"/s/{INDEX}{rest}" for rest in ("", "/features", "/f/3", "/documents", "/d/2", "/search?text=the+ship", *WAYS, "/odd"))):
+    rests = ("", "/features", "/f/3", "/documents", "/d/2", "/search?text=the+ship", *WAYS, "/odd", "/map", "/kept")
+    for path in ("/", *(f"/s/{INDEX}{rest}" for rest in rests)):
         page.goto(path)
         expect(page.locator("h1")).not_to_be_empty()
         expect(page.locator(".reproduce pre")).to_contain_text("Workspace(")

@@ -7,7 +7,20 @@ and the two methods of `Target`.
 
 from microtome.features.dreaming.config import DreamConfig
 from microtome.features.dreaming.dreams import dream, read_dream
-from microtome.features.dreaming.records import Dream, Dreamed
+from microtome.features.dreaming.records import Dream, Dreamed, KeptDream
+from microtome.features.dreaming.shelf import dreams_of
 from microtome.features.dreaming.targets import Target, direction_target, downstream_target, feature_target
 
-__all__ = ["DreamConfig", "Dream", "Dreamed", "Target", "dream", "read_dream", "feature_target", "direction_target", "downstream_target"]
+__all__ = [
+    "DreamConfig",
+    "Dream",
+    "Dreamed",
+    "Target",
+    "KeptDream",
+    "dream",
+    "dreams_of",
+    "read_dream",
+    "feature_target",
+    "direction_target",
+    "downstream_target",
+]

@@ -52,3 +52,14 @@ class Dream:
     corpus_texts: int
     """How many of those there were."""
     seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeptDream:
+    """A dream in the workspace."""
+
+    name: str
+    """Of its folder."""
+    is_finished: bool
+    """If not, a run is on its way or was interrupted."""
+    dream: Dream

@@ -14,6 +14,9 @@ export const HELP = [
   ["i  n", "in a graph: to the strongest input, output"],
   ["p", "in a graph: pin the node"],
   ["u  U", "in a graph: undo, redo"],
+  ["+  -  0", "on the map: nearer, farther, all of it"],
+  ["c  C", "on the map: next, previous cluster"],
+  ["l", "on the map: draw around features"],
   ["Esc", "leave a field, close, unpin"],
   ["?", "this help"],
 ];

@@ -1,5 +1,6 @@
 // Odd features: the dense ones with what explains them, duplicates, dead, ultra-rare and one-token features.
 import { Bar } from "../panels/charts.js";
+import { DenseAblation, DenseCosines, DenseStability } from "../panels/dense.js";
 import { Reproduce } from "../panels/reproduce.js";
 import { Empty, ErrorPanel, Loading } from "../panels/states.js";
 import { useAnswer } from "../lib/api.js";
@@ -27,6 +28,8 @@ export function OddPage({ index }) {
   return html`<header class="title"><h1>Odd features</h1><p class="quiet">of ${count(odd.n_features)} in ${odd.index}, over ${count(odd.kept)} tokens</p></header>
     <dl class="tiles">${tiles.map(([name, n, href, tip]) => html`<div data-tip=${tip}><dt>${name}</dt><dd><a href=${href}>${count(/** @type {number} */ (n))}</a></dd></div>`)}</dl>
     <${Dense} index=${index} odd=${odd} />
+    ${odd.dense.length > 0 && html`<div class="columns even dense-more"><${DenseAblation} index=${index} /><${DenseStability} index=${index} />
+      ${odd.cosines.length > 1 && html`<${DenseCosines} index=${index} odd=${odd} />`}</div>`}
     <${Duplicates} index=${index} odd=${odd} />
     <div class="columns even">
       <${Lines} index=${index} id="one-token" title="On one token alone" found=${odd.one_token} total=${counts.one_token} note="Fire on 10 tokens or more, all with the same id." />

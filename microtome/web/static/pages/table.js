@@ -2,7 +2,10 @@
 import { Bar } from "../panels/charts.js";
 import { Reproduce } from "../panels/reproduce.js";
 import { Empty, ErrorPanel } from "../panels/states.js";
+import { ToList } from "../panels/tolist.js";
 import { VirtualList } from "../panels/virtual.js";
+import { get } from "../lib/api.js";
+import { isCopy } from "../lib/copy.js";
 import { useDebounced } from "../lib/debounce.js";
 import { html, useEffect, useState } from "../lib/dom.js";
 import { count, num, percent, share, times, tokenText } from "../lib/format.js";
@@ -23,7 +26,7 @@ const COLUMNS = [
   { key: "lift", name: "corpus", tip: "the corpus label it prefers, and by what factor", wide: true, text: true, cell: (row) => (row.corpus_label ? html`${row.corpus_label} <small>${times(row.lift)}</small>` : "") },
 ];
 
-const TRY = ["density > 1% and f1 < 0.3", "f1 >= 0.8 and entropy > 1", 'rule_kind = "topic"', "cosine > 0.7", "documents = 0"];
+const TRY = ["density > 1% and f1 < 0.3", "f1 >= 0.8 and entropy > 1", 'rule_kind = "topic"', "cosine > 0.7", "documents = 0", 'list = "mine"', "verdict = wrong", "cluster = 0"];
 
 /** @param {{ index: string }} props */
 export function TablePage({ index }) {
@@ -61,6 +64,8 @@ export function TablePage({ index }) {
       <input id="filter" class="code" type="search" aria-label="filter" list="filters" placeholder='Filter: density > 0.01 and label ~ "france"' value=${filter} maxlength="500" onInput=${(/** @type {any} */ event) => setFilter(event.currentTarget.value)} />
       <datalist id="filters">${TRY.map((text) => html`<option value=${text}></option>`)}</datalist>
     </div>
+    ${answer && (state.filter || state.search) && answer.total > 0 && !isCopy && html`<${ToList} index=${index} say=${`Put these ${count(answer.total)} on a list`} of=${`${state.filter} ${state.search}`}
+      features=${() => get(address(`/api${at(index)}/select`, { filter: state.filter, search: state.search })).then((found) => found.features)} />`}
     ${error && html`<${ErrorPanel} error=${error} again=${() => setTurn((n) => n + 1)} />`}
     <div class="grid" role="table" aria-label="features" aria-rowcount=${answer?.total ?? -1} hidden=${Boolean(error) || answer?.total === 0}>
       <div class="row heads" role="row">${head("feature", "#", "the feature's number")}${head("label", "label", "what it is called", "label")}${columns.map((column) => head(column.key, column.name, column.tip, column.text ? "text" : "cell"))}</div>

@@ -1,0 +1,110 @@
+"""What people keep of an index: lists of features, labels of their own, verdicts and notes; as one record, and as a table for other programs."""
+
+import csv
+import io
+from dataclasses import dataclass
+
+from microtome.errors import QueryInvalid, nearest
+from microtome.features.records import Note
+from microtome.features.store import Store
+
+VERDICTS = ("holds", "partly", "wrong", "unclear")
+"""What a person can find of a feature's label: that it holds, holds partly, is wrong, or that no label can be told."""
+LONGEST_NAME = 80
+CSV_COLUMNS = ("feature", "site", "label", "origin", "verdict", "lists", "notes", "density", "max")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureList:
+    """Features that somebody put together."""
+
+    name: str
+    features: tuple[int, ...]
+    """Ascending."""
+    created: str
+    """ISO 8601, UTC."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeptFeature:
+    """A feature about which somebody said something."""
+
+    feature: int
+    site: str
+    label: str
+    origin: str
+    """Of the label: `rule` or `user`."""
+    verdict: str
+    """One of `VERDICTS`, or ""."""
+    lists: tuple[str, ...]
+    notes: tuple[Note, ...]
+    density: float
+    max: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """All that people keep of an index."""
+
+    index: str
+    id: str
+    """Of the index: numbers mean these features in this index alone."""
+    lists: tuple[FeatureList, ...]
+    """Oldest first."""
+    features: tuple[KeptFeature, ...]
+    """Every feature with a label of a person, a verdict, a note or on a list; ascending."""
+
+
+def kept(store: Store) -> Kept:
+    """What people keep of an index now."""
+    labels, notes = store.labelled(), store.catalogue.all_notes(store.id)
+    known = sorted({*labels.by_user, *labels.verdicts, *labels.lists, *notes})
+    numbers = store.rows.numbers
+    features = tuple(
+        KeptFeature(
+            feature=feature,
+            site=store.sites[feature],
+            label=labels.texts[feature],
+            origin="user" if feature in labels.by_user else "rule",
+            verdict=labels.verdicts.get(feature, ""),
+            lists=labels.lists.get(feature, ()),
+            notes=notes.get(feature, ()),
+            density=float(numbers["density"][feature]),
+            max=float(numbers["max"][feature]),
+        )
+        for feature in known
+    )
+    lists = store.catalogue.lists(store.id).items()
+    return Kept(
+        index=store.name,
+        id=store.id,
+        lists=tuple(FeatureList(name=name, features=listed, created=created) for name, (created, listed) in lists),
+        features=features,
+    )
+
+
+def to_csv(found: Kept) -> str:
+    """A line a feature under `CSV_COLUMNS` (RFC 4180); several lists are joined by "; ", several notes by line breaks. Texts stand as they are."""
+    out = io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow(CSV_COLUMNS)
+    for one in found.features:
+        notes = "\n".join(note.text for note in one.notes)
+        writer.writerow([one.feature, one.site, one.label, one.origin, one.verdict, "; ".join(one.lists), notes, one.density, one.max])
+    return out.getvalue()
+
+
+def list_name(name: str) -> str:
+    """The name of a list as it is kept. Raises `QueryInvalid`."""
+    said = name.strip()
+    if not said or len(said) > LONGEST_NAME or not said.isprintable():
+        do = "Give the list a short name."
+        raise QueryInvalid("a list cannot be called so.", got=repr(name[:100]), wanted=f"1 to {LONGEST_NAME} printable characters", do=do)
+    return said
+
+
+def check_verdict(verdict: str) -> str:
+    """A verdict that is known, or "". Raises `QueryInvalid`."""
+    if verdict and verdict not in VERDICTS:
+        raise QueryInvalid("that is no verdict.", got=verdict[:100], wanted=", ".join(VERDICTS), do=nearest(verdict, VERDICTS))
+    return verdict

@@ -1,0 +1,24 @@
+"""The dreams of a feature as JSON: what `microtome dream` has found so far, and the line that dreams on."""
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from microtome.features.dreaming import dreams_of
+from microtome.web.api_texts import IndexName, Number
+from microtome.web.recipes import command_line, recipe
+from microtome.web.replies import reply
+from microtome.web.shelf import Shelf
+
+
+def dream_routes(shelf: Shelf) -> APIRouter:
+    """`/s/{name}/f/{feature}/dreams`."""
+    router = APIRouter()
+    where = shelf.workspace.path
+
+    @router.get("/s/{name}/f/{feature}/dreams")
+    def dreams(request: Request, *, name: IndexName, feature: Number) -> Response:
+        call = f"from microtome.features.dreaming import dreams_of\n\ndreams_of(index, {feature})"
+        lines = recipe(where, name, call, shell=command_line(where, "dream", name, feature))
+        return reply(request, {"dreams": dreams_of(shelf.index(name), feature), "reproduce": lines})
+
+    return router
