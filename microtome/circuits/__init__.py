@@ -7,7 +7,7 @@ every target adds up to the pre-activation that the model measured.
 
 from microtome.circuits.attribute import TraceConfig, trace
 from microtome.circuits.density import densities_from, without
-from microtome.circuits.graph import BIASES, KINDS, Edges, Graph, Nodes
+from microtome.circuits.graph import BIASES, KINDS, STREAM_ERROR, Edges, Graph, Nodes
 from microtome.circuits.heads import Loadings, head_loadings
 from microtome.circuits.influence import Influence, influence
 from microtome.circuits.intervene import Intervention, Patched, Patching, SweepPoint, continuations, interventions, patch, sweep_end_layers
@@ -49,6 +49,7 @@ __all__ = [
     "Edges",
     "KINDS",
     "BIASES",
+    "STREAM_ERROR",
     "view",
     "view_of",
     "slug_of",

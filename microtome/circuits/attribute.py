@@ -1,6 +1,6 @@
 """`trace`: from a prompt and a target to a graph."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
@@ -17,11 +17,12 @@ from microtome.circuits.graph import TARGET, Graph, Nodes
 from microtome.circuits.replacement import Missing, Replacement, members_of
 from microtome.circuits.sources import Columns, Sources
 from microtome.circuits.targets import Named, Rows, Target, feature_rows, joined, positions_of, rows_of, sites_of, targets_of
+from microtome.circuits.turns import by_columns, turn_columns
 from microtome.config import fingerprint, to_dict
 from microtome.devices import memory_kept
 from microtome.dictionaries import SAE, Dictionary, DictionarySet, Transcoder, load_any
 from microtome.errors import ConfigError, GraphUnbalanced, ShapeMismatch, TokenOutOfRange
-from microtome.models import Model
+from microtome.models import Model, TurnSpan
 from microtome.progress import Progress, Throttled
 from microtome.shapes import Float, Int, Tensor
 
@@ -77,6 +78,7 @@ def trace(
     *,
     target: Target | str | Sequence[Target] | None = None,
     config: TraceConfig | None = None,
+    turns: Sequence[TurnSpan] = (),
     progress: Progress | None = None,
 ) -> Graph:
     """The attribution graph of a prompt: what feeds its targets, directly and through features.
@@ -85,7 +87,8 @@ def trace(
     errors as a whole, and the stream is written anew by features, error and bias of each SAE), or the path of such an artifact. `prompt` is a text
     (no token is put before it) or token ids. `target`: None for the likeliest next tokens, a text for one next token, or one or several of
     `Logits`, `LogitDifference`, `FeatureTarget`, `Along`, `Loss`. Direct effects are through residual stream, held attention and skips, not through
-    other MLPs (Ameisen et al. 2025, eq. for A_{s→t}); features are expanded best first by influence on the targets.
+    other MLPs (Ameisen et al. 2025, eq. for A_{s→t}); features are expanded best first by influence on the targets. With the `turns` of a rendered
+    conversation the graph's columns are turns (`by_columns`); turn-averaged SAEs of the stream need them.
 
     Raises `TokenOutOfRange` (empty, too long), `TargetInvalid`, `ShapeMismatch` (a dictionary for another model, sites or layers),
     `ModelUnsupported`, `ActivationsNotFinite`, and `GraphUnbalanced` when inputs do not sum to the pre-activations.
@@ -93,11 +96,11 @@ def trace(
     settings = config or TraceConfig()
     targets = targets_of(target)
     given, names = opened(model, dictionaries)
-    members = members_of(model, given, missing=settings.missing)
+    members = members_of(model, given, missing=settings.missing, turns=bool(turns))
     tokens = tokens_of(model, prompt)
     report = Throttled(progress)
     report("forward", 0, 1, unit="prompt")
-    replacement = Replacement(model, members, tokens, logits_at=positions_of(targets, len(tokens)), read=sites_of(targets))
+    replacement = Replacement(model, members, tokens, logits_at=positions_of(targets, len(tokens)), read=sites_of(targets), turns=turns)
     sources = Sources(replacement)
     engine = engine_for(replacement, sources, name=settings.engine)
     report("forward", 1, 1, unit="prompt")
@@ -106,6 +109,7 @@ def trace(
         traced.begin(*rows_of(replacement, targets))
         traced.expand(report)
     graph = traced.graph(prompt if isinstance(prompt, str) else model.tokenizer.text(tokens.tolist()), dictionaries=names)
+    graph = by_columns(graph, turn_columns(turns, len(tokens))) if turns else graph
     _refuse_unbalanced(graph, _tolerance(settings, model))
     return graph
 
@@ -135,13 +139,15 @@ class Tracing:
     def begin(self, rows: Rows, names: list[Named]) -> None:
         """The rows of the targets."""
         self.names = names
-        self._add(rows, [-1 - i for i in range(len(rows))])
+        for _ in self._add(rows, [-1 - i for i in range(len(rows))]):
+            pass
 
     def expand(self, report: Throttled) -> None:
         """Rows of features, best first by influence, until there are enough."""
         n, settings = len(self.replacement.features), self.settings
         wanted = min(n, settings.max_rows)
         is_open = np.ones(n, dtype=np.bool_)
+        together = None if self.replacement.together is None else self.replacement.together.cpu().numpy()
         done = 0
         while done < wanted:
             influence = self._influence()[:n]
@@ -150,13 +156,15 @@ class Tracing:
             influence[~is_open] = -1
             chosen = np.argsort(-influence, kind="stable")[: min(settings.update_rows, wanted - done)]
             chosen = chosen[influence[chosen] > 0]
+            if together is not None:
+                chosen = np.flatnonzero(np.isin(together, together[chosen]) & is_open)
             if not len(chosen):
                 break
             nodes = torch.from_numpy(np.sort(chosen)).to(self.replacement.model.device)
-            self._add(feature_rows(self.replacement, nodes), nodes.tolist())
+            for some in self._add(feature_rows(self.replacement, nodes), nodes.tolist()):
+                done += some
+                report("trace", done, wanted, unit="features")
             is_open[chosen] = False
-            done += len(chosen)
-            report("trace", done, wanted, unit="features")
         report("trace", 1, 1, unit="features")
 
     def graph(self, prompt: str, *, dictionaries: tuple[str, ...]) -> Graph:
@@ -188,8 +196,8 @@ class Tracing:
             config={**to_dict(self.settings), "engine": self.engine.name},
         )
 
-    def _add(self, rows: Rows, nodes: list[int]) -> None:
-        """Trace rows in batches of near positions, each sorted by place."""
+    def _add(self, rows: Rows, nodes: list[int]) -> Iterator[int]:
+        """Trace rows in batches of near positions, each sorted by place; gives the number of each batch's when it is done."""
         size = self.settings.batch_rows
         by_position = torch.argsort(rows.position, stable=True)
         for first in range(0, len(rows), size):
@@ -199,6 +207,7 @@ class Tracing:
             self.collected.add(self.effects(part))
             self.rows.append(part)
             self.node += [nodes[i] for i in batch.tolist()]
+            yield len(batch)
 
     def effects(self, rows: Rows) -> Float[Tensor, "n columns"]:
         """Every effect on rows that are sorted by place, own biases included."""

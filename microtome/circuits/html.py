@@ -10,9 +10,10 @@ if TYPE_CHECKING:
 _STYLE = """<style>
 .mg{font:13px/1.5 system-ui,sans-serif;color:#1b1f24;background:#fff;padding:12px;border-radius:8px;max-width:1100px;overflow-x:auto}
 .mg h3{margin:0 0 2px;font-size:16px}.mg .dim{color:#66707c}.mg svg{display:block;margin-top:8px}
-.mg svg text{font:11px ui-monospace,monospace;fill:currentColor}.mg .feature{fill:#3d7cc9}.mg .error{fill:#9aa3ad}.mg .embedding{fill:#3c9a5f}
-.mg .target{fill:#c9803d}.mg .bias{fill:#7d6bb3}.mg .up{stroke:#3c9a5f}.mg .down{stroke:#c23b3b}
-@media (prefers-color-scheme:dark){.mg{color:#dde3ea;background:#171b21}.mg .dim{color:#93a0ae}}
+.mg svg text{font:11px ui-monospace,monospace;fill:currentColor}.mg .feature{fill:#463a8f}.mg .error{fill:#9aa3ad}.mg .embedding{fill:#2e8b6f}
+.mg .target{fill:#d6336c}.mg .bias{fill:#b9bfc6}.mg .up{stroke:#5b4fb0}.mg .down{stroke:#b3711c;stroke-dasharray:4 3}
+@media (prefers-color-scheme:dark){.mg{color:#dde3ea;background:#171b21}.mg .dim{color:#93a0ae}.mg .feature{fill:#b9aef5}
+.mg .up{stroke:#9d8ff0}.mg .down{stroke:#e0a04a}.mg .bias{fill:#68717b}}
 </style>"""
 _COLUMN, _ROW, _LEFT, _TOP, _STEP = 74, 17, 46, 14, 9
 _MOST_EDGES = 1500
@@ -37,12 +38,12 @@ def view_html(view: "microtome.circuits.GraphView") -> str:
 def _svg(view: "microtome.circuits.GraphView") -> str:
     rows = sorted({node.layer for node in view.nodes}, reverse=True)
     height_of = {layer: i for i, layer in enumerate(rows)}
-    columns = sorted({max(node.position, 0) for node in view.nodes})
+    columns = sorted({node.position for node in view.nodes})
     column_of = {position: i for i, position in enumerate(columns)}
     taken: defaultdict[tuple[int, int], int] = defaultdict(int)
     places: list[tuple[float, float]] = []
     for node in view.nodes:
-        column, row = column_of[max(node.position, 0)], height_of[node.layer]
+        column, row = column_of[node.position], height_of[node.layer]
         places.append((_LEFT + column * _COLUMN + 6 + _STEP * (taken[column, row] % 7), _TOP + row * _ROW + 2.5 * (taken[column, row] // 7)))
         taken[column, row] += 1
     largest = max((abs(weight) for _, _, weight in view.edges), default=1.0) or 1.0
@@ -71,6 +72,8 @@ def _layer(layer: int, view: "microtome.circuits.GraphView") -> str:
 
 
 def _short(view: "microtome.circuits.GraphView", position: int) -> str:
+    if position < 0:
+        return "biases"
     text = view.tokens[position].replace("\n", "⏎") if position < len(view.tokens) else ""
     return text if len(text) <= 10 else f"{text[:9]}…"
 

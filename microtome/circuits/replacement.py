@@ -7,7 +7,7 @@ Attention patterns and norm scales are held (`microtome.models.Frozen`), so that
 it (Ameisen et al. 2025, "Circuit tracing", local replacement model; here with biases as sources of their own, so that the sum is whole).
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, NamedTuple, TypeAlias, final
@@ -16,7 +16,7 @@ import torch
 
 from microtome.dictionaries import SAE, Dictionary, DictionarySet, SparseCodes, Transcoder
 from microtome.errors import ActivationsNotFinite, ShapeMismatch
-from microtome.models import Frozen, HeldNorm, Model, Site
+from microtome.models import Frozen, HeldNorm, Model, Site, TurnSpan
 from microtome.shapes import Float, Int, Tensor
 
 Missing: TypeAlias = Literal["refuse", "error"]
@@ -71,7 +71,8 @@ class Cut:
 @final
 class Replacement:
     """See the top of this file. `members` are transcoders by the layer that they read, as `members_of` gives them; an SAE is one that writes where it
-    reads. `read` are sites that targets are read at.
+    reads. `read` are sites that targets are read at. A dictionary of turns encodes the mean over the content of each of `turns`: each of its tokens
+    has the features of its turn, and reads for them what it adds to that mean, times their number. Tokens outside of turns have none.
 
     Raises what `Frozen` does, and `ActivationsNotFinite` where a dictionary's activations overflow.
     """
@@ -84,14 +85,16 @@ class Replacement:
         *,
         logits_at: Collection[int] = (),
         read: Collection[Site] = (),
+        turns: Sequence[TurnSpan] = (),
     ) -> None:
         self.model = model
+        self.turns = tuple(turns)
         self.members = {layer: _on(member, model.device) for layer, member in sorted(members.items())}
         ends = [Site("embed"), Site("resid_pre", 0), Site("final_norm")]
         reads = {*ends, *read, *(member.reads for member in members.values())}
         skips = {layer: _skip(member) for layer, member in self.members.items() if member.W_skip is not None}
         self.frozen = Frozen(model, tokens, read=reads, logits_at=logits_at, skips=skips)
-        codes = {layer: member.encode(self.read(member.reads)) for layer, member in self.members.items()}
+        codes = {layer: self._codes(member) for layer, member in self.members.items()}
         self.features = _active(codes, device=model.device)
         self.errors = [self._error(Site("mlp_out", layer), codes) for layer in range(self.n_layers)]
         self.mlp_constants = [self._constant(Site("mlp_out", layer)) for layer in range(self.n_layers)]
@@ -147,6 +150,32 @@ class Replacement:
         decoder = member.W_dec[features] if member.W_dec.ndim == 2 else member.W_dec[features, place]
         return decoder.to(self.dtype).mul_(self.features.activation[first:last, None] / member.output_scale)
 
+    @cached_property
+    def together(self) -> Int[Tensor, "n"] | None:
+        """By feature, a number that it shares with the nodes of the same feature in the same turn; None where no dictionary is of turns."""
+        if all(member.pooling == "token" for member in self.members.values()):
+            return None
+        turn = torch.tensor([-1] * self.n_tokens, device=self.model.device)
+        for i, span in enumerate(self.turns):
+            turn[span.content_start : span.content_end] = self.n_tokens + i
+        pooled = torch.tensor([layer for layer, member in self.members.items() if member.pooling != "token"], device=turn.device)
+        features = self.features
+        place = torch.where(torch.isin(features.layer, pooled), turn[features.position], features.position)
+        return torch.unique(torch.stack([features.layer, place, features.feature]), dim=1, return_inverse=True)[1]
+
+    def _codes(self, member: Transcoder) -> SparseCodes:
+        """What is active at each token."""
+        x = self.read(member.reads)
+        if member.pooling == "token":
+            return member.encode(x)
+        spans = [(span.content_start, span.content_end) for span in self.turns if span.content_start < span.content_end]
+        of = torch.full((len(x),), len(spans), device=x.device)
+        for i, (start, stop) in enumerate(spans):
+            of[start:stop] = i
+        codes = member.encode(torch.stack([x[start:stop].mean(0) for start, stop in spans]))
+        silent = torch.zeros_like(codes.values[:1])
+        return SparseCodes(torch.cat([codes.indices, codes.indices[:1]])[of], torch.cat([codes.values, silent])[of], codes.d_dict)
+
     def _error(self, site: Site, codes: Mapping[int, SparseCodes]) -> Float[Tensor, "pos d_model"]:
         """What was there beyond features, constants and skip."""
         rest = self.read(site).clone()
@@ -187,15 +216,16 @@ class Replacement:
         return embed, start - embed
 
 
-def members_of(model: Model, dictionaries: Dictionary | DictionarySet, *, missing: Missing) -> dict[int, Transcoder]:
+def members_of(model: Model, dictionaries: Dictionary | DictionarySet, *, missing: Missing, turns: bool = False) -> dict[int, Transcoder]:
     """The transcoders of a set by layer, after it was checked that they are for the MLPs of this model; or its SAEs of the stream, as transcoders.
 
-    Raises `ShapeMismatch`, also (unless `missing` is `error`) for layers without a transcoder. With SAEs of the stream MLPs are errors as a whole.
+    `turns`: SAEs of turns are let in. Raises `ShapeMismatch`, also (unless `missing` is `error`) for layers without a transcoder. With SAEs of the
+    stream MLPs are errors as a whole.
     """
     given = dictionaries.members if isinstance(dictionaries, DictionarySet) else (dictionaries,)
     streams = [member for member in given if isinstance(member, SAE)]
     if streams and len(streams) == len(given):
-        return _rewriting(model, streams)
+        return _rewriting(model, streams, poolings=("token", "turn") if turns else ("token",))
     members: dict[int, Transcoder] = {}
     for member in given:
         checked = _fitting(model, member)
@@ -210,7 +240,7 @@ def members_of(model: Model, dictionaries: Dictionary | DictionarySet, *, missin
     return members
 
 
-def _rewriting(model: Model, saes: Collection[SAE]) -> dict[int, Transcoder]:
+def _rewriting(model: Model, saes: Collection[SAE], *, poolings: Collection[str]) -> dict[int, Transcoder]:
     """SAEs of the stream by layer, each as the transcoder that writes where it reads.
 
     W_enc (s x − b_dec) + b_enc = W_enc s x + (b_enc − W_enc b_dec) gives its bias.
@@ -221,16 +251,19 @@ def _rewriting(model: Model, saes: Collection[SAE]) -> dict[int, Transcoder]:
         site = sae.reads
         known = site.layer is not None and model.has(site)
         place = {"resid_pre": 0, "resid_post": 1}.get(site.kind, model.n_layers) + (site.layer or 0)
-        if sae.pooling != "token" or not known or not 0 < place < model.n_layers or place in taken or sae.d_in != model.width(site):
+        if sae.pooling not in poolings or not known or not 0 < place < model.n_layers or place in taken or sae.d_in != model.width(site):
             got = f"an SAE of {site}, {sae.d_in} wide, pooling {sae.pooling}"
-            wanted = f"resid_post of layers 0 to {model.n_layers - 2}, {model.d_model} wide, one a place"
-            raise ShapeMismatch("a graph cannot be made through this SAE.", got=got, wanted=wanted, do=_SETS)
+            wanted = f"resid_post of layers 0 to {model.n_layers - 2}, {model.d_model} wide, one a place, pooling {' or '.join(poolings)}"
+            do = _SETS if sae.pooling in poolings else "Give the turns of a conversation too: trace(…, turns=rendered.turns), or --turns."
+            raise ShapeMismatch("a graph cannot be made through this SAE.", got=got, wanted=wanted, do=do)
         assert site.layer is not None
         taken.add(place)
         offset = sae.W_enc @ sae.b_dec if sae.centred else 0
         weights = {"W_enc": sae.W_enc, "W_dec": sae.W_dec, "b_enc": sae.b_enc - offset, "b_dec": sae.b_dec, **sae.tensors}
         scale, act = sae.input_scale, sae.nonlinearity
-        members[site.layer] = Transcoder(reads=site, writes=(site,), nonlinearity=act, weights=weights, input_scale=scale, output_scale=scale)
+        members[site.layer] = Transcoder(
+            reads=site, writes=(site,), nonlinearity=act, weights=weights, input_scale=scale, output_scale=scale, pooling=sae.pooling
+        )
     return members
 
 

@@ -88,7 +88,7 @@ def check_same(model: Model, dictionaries: DictionarySet, *, graph: Graph, nodes
 def refuse_turns(graph: Graph) -> None:
     """Raise `GraphInvalid` for a graph whose columns are turns: nothing can be changed at "a turn"."""
     if "columns" in graph.config:
-        do = "Use the graph of its tokens, which `microtome trace --turns` keeps as NAME-tokens."
+        do = "Use the graph of its tokens, which `microtome trace --turns` keeps as NAME-tokens; through a dictionary of turns there is none."
         raise GraphInvalid("the columns of this graph are turns.", got=f"{len(graph.tokens)} columns", wanted="a graph of tokens", do=do)
 
 

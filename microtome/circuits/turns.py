@@ -7,7 +7,8 @@ node (column, layer, feature) for all of a feature's nodes in it,
     A[(D, g), (C, f)] = 1/n_D Σ_{t in D} Σ_{s in C} A[(t, g), (s, f)]     what the whole of (C, f) adds to the mean pre-activation of (D, g)
 
 so the sum of a row is the mean of the sums of its tokens' rows, and so is `pre`. The feature of a turn-averaged dictionary reads the mean of a turn,
-to which each of its n tokens contributes 1/n: the target `TurnFeature` traces the reading at each token, and the mean of these rows is its row.
+to which each of its n tokens contributes 1/n: the target `TurnFeature` traces the reading at each token, and the mean of these rows is its row; so
+are the features of a turn-averaged SAE of the stream (`trace(…, turns=…)`), which stand at each token of their turn until they are gathered.
 Influence and total effects of such a graph are those of its own edges: what cancels inside a column is not seen in them.
 """
 
@@ -24,7 +25,7 @@ from microtome.models import TurnSpan
 
 _ORDER = (FEATURE, ERROR, BIAS, EMBEDDING, TARGET)
 """Kinds in the order of a graph's nodes."""
-TEMPLATE = "⟨template⟩"
+TEMPLATE = "⟨tags⟩"
 """What a column is called that holds what the chat template puts around turns."""
 
 
@@ -39,12 +40,12 @@ class TokenColumn:
 
 
 def turn_columns(turns: Sequence[TurnSpan], n_tokens: int) -> tuple[TokenColumn, ...]:
-    """A column for the content of each turn (`user 1`, `assistant 2`), and one for what the template puts before, between and after them."""
+    """A column for the content of each turn (`1 user`, `2 assistant`), and one for what the template puts before, between and after them."""
     made: list[TokenColumn] = []
     cursor = 0
     for turn in turns:
         made.append(TokenColumn(label=TEMPLATE, start=cursor, stop=turn.content_start))
-        made.append(TokenColumn(label=f"{turn.role} {turn.turn + 1}", start=turn.content_start, stop=turn.content_end))
+        made.append(TokenColumn(label=f"{turn.turn + 1} {turn.role}", start=turn.content_start, stop=turn.content_end))
         cursor = turn.content_end
     made.append(TokenColumn(label=TEMPLATE, start=cursor, stop=n_tokens))
     return tuple(each for each in made if each.start < each.stop)

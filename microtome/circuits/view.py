@@ -4,7 +4,7 @@ import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -90,6 +90,8 @@ class GraphView:
     """Source, target (places in `nodes`) and weight: the direct effect on the target's pre-activation."""
     tested: Mapping[str, Any] | None = None
     """Predicted against measured, where an intervention was made."""
+    columns: Literal["tokens", "turns"] = "tokens"
+    """What positions count, and `tokens` are the names of."""
 
     def to_json(self) -> dict[str, Any]:
         fields = {name: to_dict(getattr(self, name)) for name in self.__dataclass_fields__ if name != "edges"}
@@ -150,6 +152,7 @@ def view_of(
         nodes=node_views(graph, shown, pruned=pruned, labels=labels or {}),
         edges=edges,
         tested=tested,
+        columns="turns" if "columns" in graph.config else "tokens",
     )
 
 

@@ -62,7 +62,8 @@ class Read:
         """The graph with turns as columns, if there are turns."""
         from microtome.circuits import by_columns, turn_columns
 
-        return by_columns(graph, turn_columns(self.turns, len(graph.tokens))) if self.turns else graph
+        by_tokens = self.turns and "columns" not in graph.config
+        return by_columns(graph, turn_columns(self.turns, len(graph.tokens))) if by_tokens else graph
 
 
 def _conversation(file: Path) -> "Conversation":

@@ -173,14 +173,14 @@ def _run(session: Session, model: "Model", weights: Path, *, prompt: str, aim: A
     read = aim.read(session, model, prompt)
     whole = _traced(session, model, weights, read=read, aim=aim, tracing=tracing)
     slug, graph = output.name or slug_of(whole), read.shown(whole)
-    tokens = f"{slug}-tokens" if read.turns else slug
+    tokens = slug if whole is graph else f"{slug}-tokens"
     graph.save(path := session.workspace.place("graph", slug), replace=True)
-    if read.turns:
+    if whole is not graph:
         whole.save(session.workspace.place("graph", tokens), replace=True)
     made = _tried(session, model, weights, graph=whole, name=tokens, output=output)
     labels = labels_of(session, graph, index)
     node, edge = tracing.node_threshold, tracing.edge_threshold
-    tested = None if made is None or read.turns else made.trial
+    tested = made.trial if made is not None and whole is graph else None
     shown = view(graph, labels=labels, slug=slug, node_threshold=node, edge_threshold=edge, tested=tested)
     found = paths_of(graph, labels, count=tracing.paths)
     result: Mapping[str, Any] = {"path": str(path), "graph": shown, "paths": found}
@@ -221,10 +221,13 @@ def _index_of(session: Session, graph: "Graph") -> Path | None:
 
 def _traced(session: Session, model: "Model", weights: Path, *, read: Read, aim: Aim, tracing: Tracing) -> "Graph":
     from microtome.circuits import TraceConfig, trace
+    from microtome.dictionaries import SAE, load_any
 
+    given = load_any(weights) if read.turns else None
+    turns = read.turns if isinstance(given, SAE) and given.pooling == "turn" else ()
     config = TraceConfig(max_rows=tracing.rows, edges_per_row=tracing.edges, missing="error" if tracing.missing else "refuse")
     with session.step("trace") as step:
-        graph = trace(model, weights, read.prompt, target=aim.targets(read), config=config, progress=session.progress)
+        graph = trace(model, weights, read.prompt, target=aim.targets(read), config=config, turns=turns, progress=session.progress)
         step.count(len(graph.rows), "rows")
     return graph
 

@@ -11,6 +11,7 @@ from circuits.sets import transcoders
 from microtome.circuits import (
     Graph,
     Intervention,
+    LogitDifference,
     Logits,
     Patching,
     TokenColumn,
@@ -30,8 +31,8 @@ from microtome.circuits import (
 from microtome.circuits.graph import FEATURE
 from microtome.conversation import Conversation, Turn
 from microtome.dictionaries import SAE, ReLU
-from microtome.errors import GraphInvalid, TargetInvalid
-from microtome.models import Model, Rendered, Site, render, tiny
+from microtome.errors import GraphInvalid, ShapeMismatch, TargetInvalid
+from microtome.models import Frozen, Model, Rendered, Site, render, tiny
 from microtome.steering import Row, Window, times_current
 
 TALK = (("user", "the world and the user"), ("assistant", "and so on and on"), ("user", "the end of the world"))
@@ -64,7 +65,7 @@ def traced(max_rows: int = 4000) -> tuple[Graph, Graph, tuple[TokenColumn, ...]]
 def test_columns_are_turns_and_every_row_adds_up_to_the_mean_of_its_turn():
     model, rendered, sae = setting()
     graph, turns, columns = traced()
-    assert [column.label for column in columns if "⟨" not in column.label] == ["user 1", "assistant 2", "user 3"]
+    assert [column.label for column in columns if "⟨" not in column.label] == ["1 user", "2 assistant", "3 user"]
     assert columns[0].start == 0
     assert columns[-1].stop == len(rendered.tokens) == sum(c.stop - c.start for c in columns)
     assert turns.pieces == tuple(column.label for column in columns)
@@ -156,6 +157,47 @@ def test_what_was_not_expanded_at_some_tokens_is_dropped_and_counted():
     assert whole.untraced < scores(turns).untraced < 1
     assert set(turns.nodes.activation.tolist()) == set(traced()[1].nodes.activation.tolist())
     assert len(graph.rows) == 40 + graph.n_targets
+
+
+def test_a_dictionary_of_turns_has_a_node_for_each_feature_of_a_turn():
+    """Its activations are its codes of the means; edges are measured by moving the held stream at all tokens of a turn."""
+    model, rendered, sae = setting()
+    spans = [range(turn.content_start, turn.content_end) for turn in rendered.turns]
+    target = LogitDifference(token=" the", against=" of")
+    graph = trace(model, sae, rendered.tokens, target=target, turns=rendered.turns)
+    assert graph.balance() < 1e-4
+    frozen = Frozen(model, torch.tensor(rendered.tokens), read=[Site("final_norm"), sae.reads, Site("resid_pre", 0)])
+    read = frozen.clean[sae.reads]
+    codes = sae.encode(torch.stack([read[list(span)].mean(0) for span in spans]))
+    wanted = {(turn, int(f)): float(a) for turn in range(3) for f, a in zip(codes.indices[turn], codes.values[turn], strict=True) if a}
+    column = {2 * turn + 1: turn for turn in range(3)}
+    nodes = graph.nodes
+    found = {(column[int(nodes.position[i])], int(nodes.feature[i])): int(i) for i in nodes.where("feature")}
+    assert {key: pytest.approx(float(nodes.activation[node]), rel=1e-5) for key, node in found.items()} == wanted
+    rows = {int(node): i for i, node in enumerate(graph.rows)}
+    assert all(graph.pre[rows[node]] == pytest.approx(wanted[key], rel=1e-4, abs=1e-5) for key, node in found.items() if node in rows)
+
+    head, final = model.hf.get_output_embeddings(), Site("final_norm")
+    ids = [model.tokenizer.encode(text)[0] for text in (" the", " of")]
+    direct = dict(zip(*(each.tolist() for each in graph.edges.row(len(graph.rows) - 1)), strict=True))
+    still = frozen.run(read=[final, sae.reads])
+    for (turn, feature), node in list(found.items())[::5]:
+        delta = torch.zeros_like(read)
+        delta[list(spans[turn])] = sae.direction(feature) * wanted[turn, feature]
+        moved = frozen.run(read=[final], bump={Site("resid_pre", 2): delta}).values[final] - still.values[final]
+        assert direct.get(node, 0.0) == pytest.approx(float(moved[-1] @ (head.weight[ids[0]] - head.weight[ids[1]])), rel=1e-3, abs=1e-5)  # type: ignore[union-attr]  # it has a head
+    (turn, feature), node = next((key, node) for key, node in found.items() if key[0] == 2 and node in rows)
+    into = dict(zip(*(each.tolist() for each in graph.edges.row(rows[node])), strict=True))
+    delta = torch.zeros_like(read)
+    delta[list(spans[0])] = frozen.clean[Site("resid_pre", 0)][list(spans[0])]
+    moved = (frozen.run(read=[sae.reads], bump={Site("resid_pre", 0): delta}).values[sae.reads] - still.values[sae.reads])[list(spans[turn])].mean(0)
+    assert into[graph.node("embedding", position=1)] == pytest.approx(float(moved @ sae.encoder_direction(feature)), rel=1e-3, abs=1e-5)
+
+    few = trace(model, sae, rendered.tokens, target=target, turns=rendered.turns, config=TraceConfig(max_rows=1))
+    assert len(few.rows) == 2, "all tokens of one feature in one turn, and the target"
+    assert not few.dropped.any()
+    with pytest.raises(ShapeMismatch, match="through this SAE"):
+        trace(model, sae, rendered.tokens)
 
 
 def test_what_has_no_turns_is_refused():

@@ -81,7 +81,20 @@ def test_it_is_json_and_reads_back(graph: Graph) -> None:
     shown = view(graph, slug="one", tested={"correlation": 0.5})
     spelt = json.loads(json.dumps(shown.to_json(), allow_nan=False))
     assert GraphView.from_json(spelt) == shown
-    assert set(spelt) == {"slug", "prompt", "tokens", "model", "dictionaries", "thresholds", "scores", "hidden", "nodes", "edges", "tested"}
+    assert set(spelt) == {
+        "slug",
+        "prompt",
+        "tokens",
+        "model",
+        "dictionaries",
+        "thresholds",
+        "scores",
+        "hidden",
+        "nodes",
+        "edges",
+        "tested",
+        "columns",
+    }
 
 
 @pytest.mark.parametrize("edge", [[0, 10_000, 1.0], [0, 1], [0, 1, float("nan")], "0-1", [-1, 0, 1.0]])

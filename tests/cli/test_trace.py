@@ -145,7 +145,7 @@ def test_a_conversation_is_shown_by_turns_and_kept_by_tokens(workspace: Path, mo
     base = ("--model", MODEL, "--dict", "plt", "--workspace", str(workspace), "--json")
     called = call("trace", str(file), "--turns", "--turn-dict", "turns", "--target", "T2.f3", "--name", "talk", *base)
     assert called.code == 0, called.err
-    assert [each for each in called.json["graph"]["tokens"] if "⟨" not in each] == ["user 1", "assistant 2", "user 3"]
+    assert [each for each in called.json["graph"]["tokens"] if "⟨" not in each] == ["1 user", "2 assistant", "3 user"]
     whole, turns = (Graph.open(workspace / "graphs" / name) for name in ("talk-tokens", "talk"))
     rendered = render(model, from_messages(talk), add_generation_prompt=True)
     assert whole.tokens == rendered.tokens
@@ -153,6 +153,13 @@ def test_a_conversation_is_shown_by_turns_and_kept_by_tokens(workspace: Path, mo
     assert json.loads(json.dumps(view(wanted, slug="talk").to_json())) == called.json["graph"]
     assert max(turns.balance(), whole.balance()) < 1e-4
     assert turns.target_labels == ("L1.resid_post.f3@5",)
+    through = call("trace", str(file), "--turns", "--name", "through", *base[:3], "turns", *base[4:])
+    assert through.code == 0, through.err
+    assert (
+        json.loads(json.dumps(view(trace(model, sae, rendered.tokens, turns=rendered.turns), slug="through").to_json()["nodes"]))
+        == through.json["graph"]["nodes"]
+    )
+    assert "through-tokens" not in Workspace(workspace).names("graph")
     assert "CommandInvalid" in call("trace", str(file), "--turns", "--turn-dict", "turns", "--target", "T9.f3", *base).err
     assert "CorpusNotFound" in call("trace", "nowhere.json", "--turns", *base).err
 

@@ -4,6 +4,7 @@ import { layout } from "./layout.js";
 import { linksOf } from "./links.js";
 import { Picture } from "./picture.js";
 import { twin } from "./run.js";
+import { Slider } from "./sliders.js";
 import { change, select } from "./state.js";
 import { signed, title, where } from "./view.js";
 import { Reproduce } from "../panels/reproduce.js";
@@ -23,7 +24,7 @@ import { useWidth } from "../lib/width.js";
 
 const FIRST = 12;
 /** Colours of what is only in the first, and only in the second. */
-const HUES = [0, 3];
+const HUES = [0, 2];
 
 /** The choice of a second graph, beside the title. @param {{ name: string, against: string }} props */
 export function Against({ name, against }) {
@@ -67,8 +68,10 @@ function Both({ found, view, state }) {
       <div class="bar-head"><p class="legend"><span class="swatch hue${HUES[0]}"></span>only in the first <span class="swatch hue${HUES[1]}"></span>only in the second <span class="mark of-feature"></span>in both <span class="stroke up"></span>larger in the first <span class="stroke down"></span>in the second</p>
         <span class="tools"><button onClick=${() => download(svgOf(scene, at), `${view.slug}-contrast.svg`)}>SVG</button><button onClick=${() => pngOf(scene, at).then((blob) => download(blob, `${view.slug}-contrast.png`))}>PNG</button></span></div>
       <${Picture} scene=${scene} at=${at} height=${720} onSelect=${(/** @type {number} */ node) => select(node < 0 ? "" : id(node))} onPin=${() => undefined} onLasso=${() => undefined} />
-      <p class="note">First: ${found.prompts[0]} · second: ${found.prompts[1]}. ${count(found.nodes.length)} nodes and ${count(found.edges.length)} edges that either keeps at these thresholds, looked up in both.${unknown > 0 ? ` ${count(unknown)} edges are not known in one of them: their target was not expanded there.` : ""}</p>
-    </section></div>
+      <p class="note">First: ${found.prompts[0]} (the scores above are its own) · second: ${found.prompts[1]}. ${count(found.nodes.length)} nodes and ${count(found.edges.length)} edges that either keeps at these thresholds, looked up in both.${unknown > 0 ? ` ${count(unknown)} edges are not known in one of them: their target was not expanded there.` : ""}</p>
+    </section>
+      <section class="panel sliders"><${Slider} name="node" label="Nodes for" value=${view.thresholds.node} unit="of influence" tip="in each graph, the fewest nodes that together carry this share of all influence on the output" />
+        <${Slider} name="edge" label="Edges for" value=${view.thresholds.edge} unit="of theirs" tip="in each graph, the fewest edges among them that together carry this share" /></section></div>
     <aside class="side-column">
       ${at >= 0 && html`<${Selected} found=${found} shown=${shown} links=${links} at=${at} />`}
       <${Side} key="first" id="only-first" name="Only in the first" nodes=${ways[0]} found=${found} shown=${shown} at=${at} />

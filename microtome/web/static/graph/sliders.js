@@ -19,7 +19,7 @@ export function Sliders({ view, state, hasDensities }) {
 }
 
 /** @param {{ name: string, label: string, value: number, unit: string, tip: string }} props */
-function Slider({ name, label, value, unit, tip }) {
+export function Slider({ name, label, value, unit, tip }) {
   const [now, setNow] = useState(value);
   useLayoutEffect(() => setNow(value), [value]);
   return html`<label data-tip=${tip}><span>${label} <b>${percent(now)}</b> ${unit}</span>

@@ -15,6 +15,7 @@ import { num, percent, tokenText } from "../lib/format.js";
  * @property {readonly NodeView[]} nodes
  * @property {readonly (readonly [number, number, number])[]} edges source and target are places in `nodes`
  * @property {any} tested
+ * @property {"tokens" | "turns"} columns
  */
 /** @typedef {NodeView} Node */
 /** @typedef {{ index: string, first: number }} Cards where the cards of a layer's features are: the index, and the id of feature 0 in it */

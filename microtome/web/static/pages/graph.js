@@ -39,11 +39,11 @@ export function GraphPage({ name }) {
   if (error) return html`<${ErrorPanel} error=${error} again=${again} />`;
   if (!view) return html`<${Loading} lines=${14} />`;
   return html`<article class=${`graph ${loading ? "stale" : ""}`} aria-busy=${loading}>
-    <header class="title"><h1>${view.prompt || view.slug}</h1><p class="quiet">${view.name} · ${view.model} · ${count(view.tokens.length)} tokens</p><${Against} name=${name} against=${state.against} /></header>
+    <header class="title"><h1 title=${view.prompt}>${view.prompt || view.slug}</h1><p class="quiet">${view.name} · ${view.model} · ${count(view.tokens.length)} ${view.columns === "turns" ? "columns of turns" : "tokens"}</p><${Against} name=${name} against=${state.against} /></header>
     <${ScoreTiles} view=${view} />
     ${view.edges.length === 0 && html`<${Empty} title="No edge is left"><p>The targets of this graph have no inputs at these thresholds.</p></${Empty}>`}
     ${state.against ? html`<${Contrast} view=${view} state=${state} />` : html`<${Desk} view=${view} state=${state} again=${again} />`}
-    <${Reproduce} recipe=${view.reproduce} json=${json} />
+    ${!state.against && html`<${Reproduce} recipe=${view.reproduce} json=${json} />`}
   </article>`;
 }
 
@@ -79,9 +79,9 @@ function Desk({ view, state, again }) {
       </section>
       <${Sliders} view=${view} state=${state} hasDensities=${view.has_densities} />
       <${Subgraph} view=${view} links=${links} state=${state} />
-      <${ActPanel} view=${view} links=${links} at=${at} state=${state} />
+      ${view.columns === "turns" ? html`<p class="note">Interventions and tests are made by tokens: see <a href=${`/g/${encodeURIComponent(`${view.name}-tokens`)}`}>${view.name}-tokens</a>, the same graph with a column a token, which <code>microtome trace --turns</code> keeps unless its dictionary is of turns.</p>` : html`<${ActPanel} view=${view} links=${links} at=${at} state=${state} />
       <${TestedPanel} view=${view} known=${(/** @type {string} */ one) => links.byId.has(one)} again=${again} />
-      <${SwapsPanel} view=${view} />
+      <${SwapsPanel} view=${view} />`}
     </div>
     <aside class="side-column">
       ${at >= 0 ? html`<${SelectedPanel} view=${view} links=${links} at=${at} state=${state} /><${WaysPanel} view=${view} links=${links} at=${at} state=${state} /><${CardPanel} view=${view} node=${view.nodes[at]} />` : html`<${TargetsPanel} view=${view} at=${at} />`}
