@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any, final
 
 from microtome.artifacts import Draft
-from microtome.features.exchange.files import Json, dumps, invalid, need, read_json, taken
-from microtome.features.exchange.format import EXCHANGES, Bundle, batches, count_of, layer_of
+from microtome.features.exchange.batch_files import batch_files, features_in, write_batches
+from microtome.features.exchange.files import Json, invalid, need, read_json, taken
+from microtome.features.exchange.format import EXCHANGES, Bundle, layer_of
 from microtome.features.exchange.parts import read_strip
 from microtome.features.exchange.record import Example, Explanation, FeatureRecord, Interval, Source, TokenLogit
 from microtome.progress import Throttled
 
 NAME = "neuronpedia-upload"
+CALLED = "upload"
 MAX_LOGITS, MAX_TEXT, MAX_TOKENS = 20, 512, 1024
 
 
@@ -26,13 +28,13 @@ class NeuronpediaUpload:
     def detect(self, path: Path) -> bool:
         if path.is_file():
             return path.suffix == ".json" and {"modelId", "source", "features"} <= set(read_json(path))
-        first = next(iter(_files(path)), None)
+        first = next(iter(batch_files(path, CALLED)), None)
         return first is not None and self.detect(first)
 
     def read(self, path: Path) -> Bundle:
         files: dict[str, list[Path]] = {}
         sources: dict[str, Source] = {}
-        for file in [path] if path.is_file() else _files(path):
+        for file in batch_files(path, CALLED):
             source = _source(read_json(file), where=str(file))
             files.setdefault(source.id, []).append(file)
             sources[source.id] = source
@@ -45,16 +47,13 @@ class NeuronpediaUpload:
         )
 
     def write(self, bundle: Bundle, draft: Draft, *, tell: Throttled) -> None:
-        done, total = 0, count_of(bundle)
         for source in bundle.sources:
             layer_of(source, format_name="Neuronpedia")
-            for number, wanted in enumerate(batches(bundle.numbers(source))):
-                name = f"{source.id}/upload-{number}.json"
-                if not draft.has(name):
-                    features = [payload(record) for record in bundle.records(source, wanted)]
-                    draft.write(name, dumps({"modelId": source.model, "source": source.id, "features": features}))
-                done += len(wanted)
-                tell("write features", done, total, unit="features")
+        write_batches(bundle, draft, called=CALLED, content=_batch, tell=tell)
+
+
+def _batch(source: Source, records: Iterator[FeatureRecord]) -> Json:
+    return {"modelId": source.model, "source": source.id, "features": [payload(record) for record in records]}
 
 
 def payload(record: FeatureRecord) -> Json:
@@ -85,11 +84,6 @@ def _short(text: str) -> str:
     return text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 1] + "…"
 
 
-def _files(path: Path) -> list[Path]:
-    found = [*path.glob("upload-*.json"), *path.glob("*/upload-*.json")]
-    return sorted(found, key=lambda file: (str(file.parent), len(file.name), file.name))
-
-
 def _source(batch: Json, *, where: str) -> Source:
     id = need(batch, "source", str, where=where)
     layer, _, rest = id.partition("-")
@@ -97,12 +91,7 @@ def _source(batch: Json, *, where: str) -> Source:
 
 
 def _records(files: Sequence[Path], source: Source, wanted: Sequence[int] | None) -> Iterator[FeatureRecord]:
-    chosen = None if wanted is None else set(wanted)
-    for file in files:
-        for found in need(read_json(file), "features", list, where=str(file)):
-            number = int(need(found, "index", int, where=str(file)))
-            if chosen is None or number in chosen:
-                yield _record(found, source, where=f"{file}, feature {number}")
+    return (_record(found, source, where=where) for found, where in features_in(files, number="index", wanted=wanted))
 
 
 def _record(found: Json, source: Source, *, where: str) -> FeatureRecord:

@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any, final
 
 from microtome.artifacts import Draft
-from microtome.features.exchange.files import Json, dumps, need, numbers, read_json, taken
-from microtome.features.exchange.format import EXCHANGES, Bundle, batches, count_of, layer_of
+from microtome.features.exchange.batch_files import batch_files, features_in, write_batches
+from microtome.features.exchange.files import Json, need, numbers, read_json, taken
+from microtome.features.exchange.format import EXCHANGES, Bundle, layer_of
 from microtome.features.exchange.parts import read_bars, read_logits, read_strip, shared_json
 from microtome.features.exchange.record import Example, FeatureRecord, Interval, Source
 from microtome.progress import Throttled
 
 NAME = "saedashboard"
+CALLED = "batch"
 _EMPTY = (
     *("neuron_alignment_indices", "neuron_alignment_values", "neuron_alignment_l1", "decoder_weights_dist", "vector"),
     *("correlated_neurons_indices", "correlated_neurons_l1", "correlated_neurons_pearson"),
@@ -30,13 +32,13 @@ class SAEDashboard:
     def detect(self, path: Path) -> bool:
         if path.is_file():
             return path.suffix == ".json" and {"model_id", "layer", "sae_set", "features"} <= set(read_json(path))
-        first = next(iter(_files(path)), None)
+        first = next(iter(batch_files(path, CALLED)), None)
         return first is not None and self.detect(first)
 
     def read(self, path: Path) -> Bundle:
         files: dict[str, list[Path]] = {}
         sources: dict[str, Source] = {}
-        for file in [path] if path.is_file() else _files(path):
+        for file in batch_files(path, CALLED):
             if str(file.parent) not in files:
                 sources[str(file.parent)] = _source(read_json(file), where=str(file))
             files.setdefault(str(file.parent), []).append(file)
@@ -50,17 +52,15 @@ class SAEDashboard:
         )
 
     def write(self, bundle: Bundle, draft: Draft, *, tell: Throttled) -> None:
-        done, total = 0, count_of(bundle)
         for source in bundle.sources:
-            layer = layer_of(source, format_name="SAEDashboard")
-            for number, wanted in enumerate(batches(bundle.numbers(source))):
-                name = f"{source.id}/batch-{number}.json"
-                if not draft.has(name):
-                    features = [feature_json(record, source) for record in bundle.records(source, wanted)]
-                    batch = {"model_id": source.model, "layer": layer, "sae_set": source.set_name, "sae_id_suffix": None}
-                    draft.write(name, dumps(batch | dict(source.extra.get(NAME, {})) | {"features": features}))
-                done += len(wanted)
-                tell("write features", done, total, unit="features")
+            layer_of(source, format_name="SAEDashboard")
+        write_batches(bundle, draft, called=CALLED, content=_batch, tell=tell)
+
+
+def _batch(source: Source, records: Iterator[FeatureRecord]) -> Json:
+    layer = layer_of(source, format_name="SAEDashboard")
+    batch = {"model_id": source.model, "layer": layer, "sae_set": source.set_name, "sae_id_suffix": None}
+    return batch | dict(source.extra.get(NAME, {})) | {"features": [feature_json(record, source) for record in records]}
 
 
 def feature_json(record: FeatureRecord, source: Source) -> Json:
@@ -88,11 +88,6 @@ def _activation(example: Example, *, top: float | None) -> Json:
     return found | dict(example.extra.get(NAME, {}))
 
 
-def _files(path: Path) -> list[Path]:
-    found = [*path.glob("batch-*.json"), *path.glob("*/batch-*.json")]
-    return sorted(found, key=lambda file: (str(file.parent), len(file.name), file.name))
-
-
 def _source(batch: Json, *, where: str) -> Source:
     layer, name = need(batch, "layer", int, where=where), need(batch, "sae_set", str, where=where)
     suffix = batch.get("sae_id_suffix")
@@ -110,12 +105,7 @@ def _source(batch: Json, *, where: str) -> Source:
 
 
 def _records(files: Sequence[Path], source: Source, wanted: Sequence[int] | None) -> Iterator[FeatureRecord]:
-    chosen = None if wanted is None else set(wanted)
-    for file in files:
-        for found in need(read_json(file), "features", list, where=str(file)):
-            number = int(need(found, "feature_index", int, where=str(file)))
-            if chosen is None or number in chosen:
-                yield _record(found, source, where=f"{file}, feature {number}")
+    return (_record(found, source, where=where) for found, where in features_in(files, number="feature_index", wanted=wanted))
 
 
 def _record(found: Json, source: Source, *, where: str) -> FeatureRecord:
