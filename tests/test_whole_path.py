@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from itertools import pairwise
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
 from microtome.activations import Corpus, Shards
 from microtome.artifacts import Workspace
@@ -21,13 +20,13 @@ from microtome.dictionaries import load_dictionary
 from microtome.features import FeatureIndex
 from microtome.models import Model, load
 from microtome.web import create_app
+from tests.web.chromium import CHROMIUM, chromium
 from tests.web.serving import serving
-from tests.web.test_browser import CHROMIUM, FLAGS
 
 pytestmark = pytest.mark.timeout(1200)
 
 TOKENS, FEATURES = 30_000, 1024
-COMMAND = ["demo", "--no-serve", "--json", "--tokens", str(TOKENS), "--features", str(FEATURES), "--train-tokens", "300000"]
+COMMAND = ["demo", "--no-serve", "--json", "--tokens", str(TOKENS), "--features", str(FEATURES), "--train-tokens", "300000", "--no-steer"]
 
 
 def run(workspace: Path) -> dict[str, Any]:
@@ -124,15 +123,14 @@ def test_the_report_stands_alone(demo: Path) -> None:
     html = (demo / "report.html").read_text()
     assert "<svg" in html
     for outside in ("http://", "https://", "<script src", "<link rel"):
-        assert outside not in html.replace("http://www.w3.org/2000/svg", "")
+        assert outside not in html.replace("http://www.w3.org/2000/svg", "").replace('href="http://localhost:8765/g/wiki"', "")
 
 
 @pytest.mark.browser
-@pytest.mark.skipif(shutil.which("chromium") is None and CHROMIUM is None, reason="Chromium is not installed")
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 def test_the_pages_show_the_real_index(demo: Path, model: Model) -> None:
     app = create_app(demo, model_loader=lambda ref, progress: model)
-    with serving(app) as address, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS.split())
+    with serving(app) as address, chromium() as browser:
         page = browser.new_page(base_url=address)
         errors: list[str] = []
         page.on("pageerror", lambda error: errors.append(str(error)))
@@ -142,5 +140,4 @@ def test_the_pages_show_the_real_index(demo: Path, model: Model) -> None:
         page.locator('a[href*="/f/"]').first.click()
         expect(page).to_have_url(re.compile("/f/"))
         expect(page.locator("h1")).not_to_be_empty()
-        browser.close()
         assert errors == []

@@ -2,13 +2,15 @@
 
 import re
 import shutil
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+EXPECTED = "status of (4|503)"
+"""What the console says of answers that a test asks for."""
 FLAGS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync"
 
 
@@ -21,23 +23,30 @@ def chromium() -> Generator[Browser]:
 
 
 @contextmanager
-def watched(browser: Browser, served: str) -> Generator[tuple[Page, list[str]]]:
-    """A page, and what befell it: console errors, script errors, dialogs and requests that leave the server."""
+def watched(browser: Browser, base: str, *, inside: Callable[[str], bool], expected: str | None = None) -> Generator[Page]:
+    """A page that fails the test on any error of the console (but for those that match `expected`) or of a script, a dialog, or a request for
+    an address that is not `inside`."""
     troubles: list[str] = []
 
     def watch_console(message: ConsoleMessage) -> None:
-        if message.type in ("error", "warning") and not re.search("status of (4|503)", message.text):
+        if message.type in ("error", "warning") and not (expected and re.search(expected, message.text)):
             troubles.append(f"console: {message.text}")
 
     def watch_request(request: Request) -> None:
-        if urlsplit(request.url).netloc != urlsplit(served).netloc and not request.url.startswith("blob:"):
-            troubles.append(f"left the machine: {request.url}")
+        if not inside(request.url):
+            troubles.append(f"left it: {request.url}")
 
-    context = browser.new_context(base_url=served, viewport={"width": 1400, "height": 900}, color_scheme="light")
+    context = browser.new_context(base_url=base, viewport={"width": 1400, "height": 900}, color_scheme="light")
     page = context.new_page()
     page.on("console", watch_console)
     page.on("request", watch_request)
     page.on("pageerror", lambda error: troubles.append(f"script: {error}"))
     page.on("dialog", lambda dialog: troubles.append(f"dialog: {dialog.message}"))
-    yield page, troubles
+    yield page
     context.close()
+    assert troubles == []
+
+
+def same_host(address: str) -> Callable[[str], bool]:
+    """Whether another address is of the same host and port."""
+    return lambda url: urlsplit(url).netloc == urlsplit(address).netloc

@@ -7,12 +7,14 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from microtome.artifacts import Workspace
+from microtome.features import FeatureIndex
 from microtome.models import Model, tiny
 from microtome.progress import Progress
 from microtome.web import create_app
 from tests.web.graphs import make_graphs
 from tests.web.serving import serving
-from tests.web.small import make_workspace
+from tests.web.small import INDEX, make_workspace
 
 
 @pytest.fixture(scope="session")
@@ -25,6 +27,12 @@ def workspace(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("workspace")
     make_workspace(folder, model)
     return folder
+
+
+@pytest.fixture(scope="session")
+def index(workspace: Path) -> FeatureIndex:
+    place = Workspace(workspace)
+    return FeatureIndex.open(place.find("index", INDEX), place)
 
 
 @pytest.fixture(scope="session")

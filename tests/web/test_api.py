@@ -4,42 +4,18 @@ import json
 import shlex
 import sqlite3
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 from fastapi.testclient import TestClient
 
-from microtome.artifacts import Workspace
-from microtome.config import to_dict
 from microtome.features import FeatureIndex
 from microtome.models import Model
 from microtome.progress import Progress
 from microtome.web import create_app
+from tests.web.answers import WRITE, asked, ran, said
 from tests.web.serving import serving
 from tests.web.small import D_DICT, EMOJI, INDEX, SCRIPT
-
-WRITE = {"X-Microtome": "1"}
-
-
-@pytest.fixture(scope="module")
-def index(workspace: Path) -> FeatureIndex:
-    place = Workspace(workspace)
-    return FeatureIndex.open(place.find("index", INDEX), place)
-
-
-def said(record: Any) -> Any:
-    """A record as it looks after a trip through JSON."""
-    return json.loads(json.dumps(to_dict(record)))
-
-
-def asked(client: TestClient, path: str) -> Any:
-    answer = client.get(path)
-    assert answer.status_code == 200, answer.text
-    content = answer.json()
-    recipe = content.pop("reproduce")
-    assert set(recipe) == {"python", "shell"}
-    return content
 
 
 def test_every_page_has_a_twin_that_equals_the_python_call(client: TestClient, index: FeatureIndex) -> None:
@@ -70,10 +46,7 @@ def test_the_model_answers_the_same_by_link_and_by_text(client: TestClient, inde
 
 def test_the_python_line_of_a_page_runs_and_gives_the_page(client: TestClient) -> None:
     content = client.get(f"/api/s/{INDEX}/features", params={"filter": 'label ~ "the"', "limit": 3}).json()
-    *before, last = content.pop("reproduce")["python"].splitlines()
-    names: dict[str, Any] = {}
-    exec("\n".join(before), names)
-    assert said(eval(last, names)) == content
+    assert said(ran(content.pop("reproduce")["python"])) == content
 
 
 def test_only_questions_to_the_model_load_it(client: TestClient) -> None:

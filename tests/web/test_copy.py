@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
-from microtome.artifacts import Workspace
 from microtome.features import FeatureIndex
 from microtome.web import write_copy
+from tests.web.chromium import CHROMIUM, chromium, watched
 from tests.web.small import D_DICT, EMOJI, INDEX, SCRIPT, records
-from tests.web.test_browser import CHROMIUM, FLAGS
 
 HOSTILE = len(records()) - 2
 MULTIBYTE = HOSTILE + 1
@@ -29,11 +28,6 @@ class Quiet(SimpleHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         return
-
-
-@pytest.fixture(scope="module")
-def index(workspace: Path) -> FeatureIndex:
-    return FeatureIndex.open(Workspace(workspace).find("index", INDEX), workspace)
 
 
 @pytest.fixture(scope="module")
@@ -57,34 +51,19 @@ def hosted(copy: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS.split())
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
 def page(browser: Browser, hosted: str) -> Iterator[Page]:
     """A page that fails the test on any error of the console or a script, a dialog, or a request that leaves the folder."""
-    troubles: list[str] = []
 
-    def watch_console(message: ConsoleMessage) -> None:
-        if message.type in ("error", "warning"):
-            troubles.append(f"console: {message.text}")
+    def inside(url: str) -> bool:
+        return url.startswith((hosted, "blob:")) or url.endswith("/favicon.ico")
 
-    def watch_request(request: Request) -> None:
-        if not request.url.startswith((hosted, "blob:")) and not request.url.endswith("/favicon.ico"):
-            troubles.append(f"left the folder: {request.url}")
-
-    context = browser.new_context(base_url=hosted, viewport={"width": 1400, "height": 900}, color_scheme="light")
-    page = context.new_page()
-    page.on("console", watch_console)
-    page.on("request", watch_request)
-    page.on("pageerror", lambda error: troubles.append(f"script: {error}"))
-    page.on("dialog", lambda dialog: troubles.append(f"dialog: {dialog.message}"))
-    yield page
-    context.close()
-    assert troubles == []
+    with watched(browser, hosted, inside=inside) as page:
+        yield page
 
 
 def unpacked(path: Path) -> Any:

@@ -28,10 +28,10 @@ from microtome.circuits import (
     suggest,
     view,
 )
-from microtome.config import to_dict
 from microtome.features import FeatureIndex
 from microtome.models import Model
 from microtome.web import create_app
+from tests.web.answers import ran, said
 from tests.web.graphs import CLOSED, GRAPH, HOSTILE, PROMPTS
 
 
@@ -48,10 +48,6 @@ def graph(circuits: Path) -> Graph:
 @pytest.fixture(scope="module")
 def index(circuits: Path) -> FeatureIndex:
     return FeatureIndex.open(Workspace(circuits).find("index", "layers"), circuits)
-
-
-def said(record: Any) -> Any:
-    return json.loads(json.dumps(to_dict(record)))
 
 
 def test_the_graphs_are_listed_with_what_their_manifests_say(client: TestClient, graph: Graph) -> None:
@@ -74,10 +70,7 @@ def test_the_page_s_json_is_the_view(client: TestClient, graph: Graph, index: Fe
 @pytest.mark.parametrize("query", ["", "?node=0.5&edge=0.9", "?density=0.2"])
 def test_the_python_line_of_a_graph_runs_and_gives_it(client: TestClient, query: str) -> None:
     content = client.get(f"/api/graphs/{GRAPH}{query}").json()
-    *before, last = content["reproduce"]["python"].splitlines()
-    names: dict[str, Any] = {}
-    exec("\n".join(before), names)
-    made = said(eval(last, names).to_json())
+    made = said(ran(content["reproduce"]["python"]).to_json())
     assert made == {name: content[name] for name in made}
 
 
@@ -117,7 +110,7 @@ def test_a_subgraph_has_the_edges_and_scores_of_its_groups(client: TestClient, g
     kept[strong[:3]] = kept[find_node(graph, target)] = True
     assert content["edges"] == said(group_edges(graph, groups)) != []
     assert content["scores"] == said(subgraph_scores(graph, kept))
-    assert ran(content["reproduce"]["python"]) == content["edges"]
+    assert said(ran(content["reproduce"]["python"])) == content["edges"]
 
 
 def test_paths_and_suggestions_are_told_by_names(client: TestClient, graph: Graph) -> None:
@@ -126,19 +119,12 @@ def test_paths_and_suggestions_are_told_by_names(client: TestClient, graph: Grap
     best = paths(graph, target=find_node(graph, target), sources=[find_node(graph, source)], count=3)
     assert [path["strength"] for path in content["paths"]] == [path.strength for path in best]
     assert [path["nodes"] for path in content["paths"]] == [[node_name(graph, i) for i in path.nodes] for path in best]
-    assert [path["strength"] for path in ran(content["reproduce"]["python"])] == [path.strength for path in best]
+    assert [path["strength"] for path in said(ran(content["reproduce"]["python"]))] == [path.strength for path in best]
 
     alike = client.get(f"/api/graphs/{GRAPH}/suggest?node=1&edge=1").json()
     shown = np.flatnonzero(prune(graph, node_threshold=1.0, edge_threshold=1.0).nodes).tolist()
     assert alike["groups"] == [[node_name(graph, i) for i in group] for group in suggest(graph, shown)]
-    assert ran(alike["reproduce"]["python"]) == alike["groups"]
-
-
-def ran(lines: str) -> Any:
-    *before, last = lines.splitlines()
-    names: dict[str, Any] = {}
-    exec("\n".join(before), names)
-    return said(eval(last, names))
+    assert said(ran(alike["reproduce"]["python"])) == alike["groups"]
 
 
 @pytest.mark.parametrize(

@@ -1,28 +1,12 @@
 """The panels of a feature's page: each has a JSON twin that equals the Python call."""
 
-import json
-from typing import Any
-
-import pytest
 from fastapi.testclient import TestClient
 
-from microtome.artifacts import Workspace
-from microtome.config import to_dict
 from microtome.features import FeatureIndex
+from tests.web.answers import WRITE, asked, ran, said
 from tests.web.small import INDEX
-from tests.web.test_api import WRITE, asked
 
 F = f"/api/s/{INDEX}/f/3"
-
-
-@pytest.fixture(scope="module")
-def index(workspace: Any) -> FeatureIndex:
-    place = Workspace(workspace)
-    return FeatureIndex.open(place.find("index", INDEX), place)
-
-
-def said(record: Any) -> Any:
-    return json.loads(json.dumps(to_dict(record)))
 
 
 def test_every_panel_has_a_twin_that_equals_the_python_call(client: TestClient, index: FeatureIndex) -> None:
@@ -44,10 +28,7 @@ def test_every_panel_has_a_twin_that_equals_the_python_call(client: TestClient, 
 def test_the_python_lines_of_the_panels_run(client: TestClient) -> None:
     for panel in ("links", "alike", "coactive", "suspects", "across", f"match/{INDEX}", "around", "loss", "effects"):
         content = client.get(f"{F}/{panel}").json()
-        *before, last = content.pop("reproduce")["python"].splitlines()
-        names: dict[str, Any] = {}
-        exec("\n".join(before), names)
-        answer = said(eval(last, names))
+        answer = said(ran(content.pop("reproduce")["python"]))
         alone = next(iter(content.values())) if len(content) == 1 else content
         assert answer == alone, panel
 
