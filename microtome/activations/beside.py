@@ -5,7 +5,7 @@ from typing import final
 import numpy as np
 import numpy.typing as npt
 
-from microtome.activations.corpus import Corpus, split_code
+from microtome.activations.corpus import Corpus
 from microtome.activations.shards import ShardBlock, Shards
 from microtome.errors import ShapeMismatch, SiteNotFound, nearest
 from microtome.models import Site
@@ -83,7 +83,7 @@ class SideBySide:
 
     def rows_of_split(self, corpus: Corpus, split: str) -> npt.NDArray[np.bool_]:
         """True for tokens of the split's documents that both models keep, [n_tokens]."""
-        return self.keep & np.repeat(corpus.splits == split_code(split), np.diff(corpus.doc_start))
+        return self.keep & corpus.in_split(split)
 
     def _part(self, site: Site) -> Shards:
         return self._parts[site.of - 1]

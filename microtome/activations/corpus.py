@@ -176,6 +176,10 @@ class Corpus(Opened):
         inside = (turn >= 0) & (wanted < ends[np.maximum(turn, 0)])
         return Roles(codes=np.where(inside, codes[np.maximum(turn, 0)], np.int8(ROLE_NAMES.index("none"))).astype(np.int8))
 
+    def in_split(self, split: str) -> npt.NDArray[np.bool_]:
+        """True for the tokens of a split's documents, [n_tokens]."""
+        return np.repeat(self.splits == split_code(split), np.diff(self.doc_start))
+
     def split_of(self, docs: npt.ArrayLike) -> npt.NDArray[np.int8]:
         """The split of each document as an index into `SPLITS`."""
         return self.splits[np.asarray(docs, dtype=np.int64)]

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from microtome.activations.corpus import Corpus, split_code
+from microtome.activations.corpus import Corpus
 from microtome.activations.harvest import HarvestConfig, capture_contexts, check_finite, check_model_fits, grouped, shard_ranges
 from microtome.activations.rows import HeldOut, document_rank
 from microtome.activations.shuffle import Filled, Plan, Shuffle, Shuffled, concat_ranges, plan_epoch
@@ -125,7 +125,7 @@ class _Forward:
         self._model, self._corpus, self._config = model, corpus, config
         self.batch_tokens = config.forward_tokens(model.device)
         self.dtype = pick_dtype(config.dtype)
-        self.kept = corpus.keep & np.repeat(corpus.splits == split_code(split), np.diff(corpus.doc_start))
+        self.kept = corpus.keep & corpus.in_split(split)
         """True for tokens of the split that the corpus' declared policy keeps, [n_tokens]."""
         if not self.kept.any():
             do = "Use a larger corpus, or other shares in `split`."

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from safetensors import safe_open
 
-from microtome.activations.corpus import Corpus, split_code
+from microtome.activations.corpus import Corpus
 from microtome.activations.stored import StoredSites
 from microtome.artifacts import Artifact
 from microtome.models import Site
@@ -87,7 +87,7 @@ class Shards(StoredSites):
 
     def rows_of_split(self, corpus: Corpus, split: str) -> npt.NDArray[np.bool_]:
         """True for kept tokens of the split's documents, [n_tokens]."""
-        return self.keep & np.repeat(corpus.splits == split_code(split), np.diff(corpus.doc_start))
+        return self.keep & corpus.in_split(split)
 
 
 def shard_name(shard: int) -> str:
