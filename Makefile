@@ -13,6 +13,8 @@ JS := web-tools
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 export OMP_WAIT_POLICY ?= passive
+# the processes that tests start find bytecode
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo test check bench docs format install dev chromium js clean
 

@@ -1,4 +1,4 @@
-"""Test set-up: sleeping OpenMP threads, and shapes checked at every call."""
+"""Test set-up: sleeping OpenMP threads, shapes checked at calls, and the longest files first."""
 
 import os
 
@@ -13,6 +13,8 @@ from jaxtyping import install_import_hook
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # read when Triton is first imported, which transformers does
 
+import typecheck
+
 _hook = install_import_hook("microtome", "typecheck.check")
 
 _LONG = ("test_whole_path.py", "test_sweep.py", "test_kinds.py")
@@ -21,3 +23,7 @@ _LONG = ("test_whole_path.py", "test_sweep.py", "test_kinds.py")
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: _LONG.index(item.path.name) if item.path.name in _LONG else len(_LONG))
+
+
+def pytest_runtest_setup() -> None:
+    typecheck.begin()
