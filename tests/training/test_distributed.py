@@ -27,6 +27,7 @@ from tests.training.together import Laps, Make, together
 OTHER = Site("resid_post", 1)
 LAYERS: dict[str, object] = {"kind": "layers", "reads": (SITE, OTHER)}
 DYING: dict[str, object] = {"d_dict": 96, "tokens": 24 * 128, "dead_after_tokens": 256, "checkpoint_every_tokens": 15 * 128}
+SEARCH: dict[str, object] = {"lr": None, "lr_search": (1e-3, 4e-3), "lr_search_tokens": 3 * 128}
 CASES: dict[str, dict[str, Any]] = {
     "data topk": {},
     "data batchtopk": {"nonlinearity": BatchTopK(k=3)},
@@ -36,10 +37,10 @@ CASES: dict[str, dict[str, Any]] = {
     "features batchtopk": {"nonlinearity": BatchTopK(k=3)},
     "features abstopk": {"nonlinearity": AbsTopK(k=3)},
     "features matryoshka": {"losses": (Matryoshka(prefixes=(20, 60)),)},
-    "features gated": {"nonlinearity": Gated(), "losses": (L1(coefficient=0.5),)},
+    "features gated": {"nonlinearity": Gated(), "losses": (L1(coefficient=0.5),), **SEARCH},
     "features cross-layer": {**LAYERS, "kind": "cross-layer"},
 }
-SHORT = small_config(tokens=20 * 128, lr=None, lr_search=(1e-3, 4e-3), lr_search_tokens=3 * 128, checkpoint_every_tokens=6 * 128)
+SHORT = small_config(tokens=20 * 128, checkpoint_every_tokens=6 * 128, **SEARCH)
 ROWS, HELD = planted_rows(6000), planted_rows(500, seed=7)
 
 
@@ -73,7 +74,9 @@ def run(case: str, group: Group, folder: Path, *, last: Checkpoint | None = None
     members = made.members if isinstance(made, DictionarySet) else (made,)
     held = rows_of(config, HELD)
     codes = [dense(member.encode(held if isinstance(held, torch.Tensor) else held[member.reads])) for member in members]
-    result = {"steps": [[each.fvu, each.aux_loss, each.penalty, each.l0, each.dead] for each in records], "lr": fit.lr}
+    steps = [[each.fvu, each.aux_loss, each.penalty, each.l0, each.dead] for each in records if each.phase == "train"]
+    tried = [[trial.dev_fvu, trial.dev_objective] for trial in fit.trials]
+    result = {"steps": steps, "lr": fit.lr, "tried": tried}
     (folder / f"{case}.json").write_text(json.dumps(result))
     torch.save(torch.cat(codes, dim=1), folder / f"{case}.pt")
 
@@ -122,6 +125,8 @@ def test_two_processes_train_what_one_does(case: str, results: Path, tmp_path: P
     curve = torch.tensor(one["steps"])
     assert len(curve) == 24
     torch.testing.assert_close(torch.tensor(two["steps"]), curve, rtol=0, atol=1e-5)
+    assert len(one["tried"]) == len(config_of(case).schedule.lr_search) * (config_of(case).lr is None)
+    torch.testing.assert_close(torch.tensor(two["tried"]), torch.tensor(one["tried"]), rtol=0, atol=1e-5)
     if case.endswith(("topk", "layers", "matryoshka")):
         assert curve[:, 4].max() > (0 if "batchtopk" in case else 8), "some were dead, and more than a row revives where it keeps k"
     mine, theirs = torch.load(tmp_path / f"{case}.pt"), torch.load(results / f"{case}.pt")
