@@ -138,6 +138,13 @@ def memory_kept() -> Generator[None]:
                 libc.malloc_trim(0)
 
 
+def give_back_memory() -> None:
+    """Give memory that was freed back to the system; what was kept of it by `memory_kept` lies in pieces, which no later array fits."""
+    libc = _glibc()
+    if libc is not None:
+        libc.malloc_trim(0)
+
+
 def _ask_for_large_pages(libc: ctypes.CDLL) -> None:
     """For the heap as it will be: it grows first, by addresses alone. What it has already keeps its small pages."""
     libc.free(libc.malloc(_RESERVED))  # nothing is written to it; where it is refused, free takes None

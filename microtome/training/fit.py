@@ -145,9 +145,8 @@ class Fit:
         while done < steps:
             yield
             batch = rows_of(next(self._batches), config, device=self.device)
-            means = None if batch.turn_means is None else self.start.scaled(self.group.rows(batch.turn_means))
-            scaled = BatchRows(self.start.scaled(self.group.rows(batch.rows)), means)
-            records = [record for each in list(self._candidates) if (record := self._step(each, scaled, steps=steps, run_all=run_all)) is not None]
+            mine = BatchRows(self.group.rows(batch.rows), None if batch.turn_means is None else self.group.rows(batch.turn_means))
+            records = [record for each in list(self._candidates) if (record := self._step(each, mine, steps=steps, run_all=run_all)) is not None]
             done += 1
             for record in records:
                 for callback in callbacks:
@@ -166,11 +165,14 @@ class Fit:
             for learner in candidate.learners:
                 learner.settle(dev)
 
-    def _step(self, candidate: Candidate, scaled: BatchRows, *, steps: int, run_all: RunAll) -> StepRecord | None:
+    def _step(self, candidate: Candidate, batch: BatchRows, *, steps: int, run_all: RunAll) -> StepRecord | None:
         """One step at one rate; a trial that diverges leaves the search."""
 
         def learn(number: int) -> tuple[int, Outcome]:
-            return number, candidate.learners[number].step(scaled.rows, turn_means=scaled.turn_means)
+            learner = candidate.learners[number]
+            rows = self.start.scaled({site: batch.rows[site] for site in learner.layout.sites})
+            means = None if batch.turn_means is None else self.start.scaled(batch.turn_means)
+            return number, learner.step(rows, turn_means=means)
 
         outcomes = [outcome for _, outcome in sorted(run_all(learn, range(len(candidate.learners))))]
         bad = next((outcome for outcome in outcomes if not is_finite(outcome)), None)

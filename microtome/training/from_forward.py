@@ -15,8 +15,9 @@ from microtome.training.config import Pooling, TrainConfig
 from microtome.training.measures import Held
 from microtome.training.source import Batches
 
-HELD_BYTES = 2**30
-"""Held-out rows of all sites together take at most this much memory; fewer rows are measured where there are many sites."""
+HELD_BYTES = {"train": 2**30, "dev": 2**28, "test": 2**30}
+"""Held-out rows of all sites together take at most this much memory; fewer rows are measured where there are many sites. Those of the dev split
+are held while training holds the most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,10 +96,10 @@ class FromForward:
         return made
 
     def held(self, sites: tuple[Site, ...], *, pooling: Pooling, n: int, split: str) -> Held:
-        """At most `n` rows of a split, and no more than `HELD_BYTES` hold; always the same ones."""
+        """At most `n` rows of a split, and no more than `HELD_BYTES` of it hold; always the same ones."""
         assert pooling == "token"
         row_bytes = sum(self.width(site) for site in sites) * torch.empty(0, dtype=getattr(torch, self.config.dtype)).element_size()
         if sites not in self._readers:
             self._readers[sites] = ForwardStream(self.model, self.corpus, sites=sites, batch_size=1, seed=0, config=self.config)
-        found = self._readers[sites].fixed(min(n, max(1, HELD_BYTES // row_bytes)), split=split)
+        found = self._readers[sites].fixed(min(n, max(1, HELD_BYTES[split] // row_bytes)), split=split)
         return Held(rows={site: each.x for site, each in found.items()}, docs=next(iter(found.values())).docs)

@@ -10,6 +10,7 @@ import torch
 from microtome.activations import Corpus, Pooled, Shards, SideBySide
 from microtome.artifacts import Artifact, Draft, existing
 from microtome.config import from_dict, to_dict
+from microtome.devices import give_back_memory
 from microtome.dictionaries import load_any, nonlinearity_to_json, read_any, save
 from microtome.dictionaries.formats import WEIGHTS
 from microtome.errors import ConfigError
@@ -110,6 +111,7 @@ def training(  # noqa: PLR0913  # as train
             _finish(fit, source, draft=draft, model=model, progress=progress)
             del fit
         del stream, dev  # gigabytes, for a set of layers
+        give_back_memory()
         if not draft.has(QUALITY):
             dictionary = read_any(draft.path / WEIGHTS)
             quality = quality_beside(dictionary, yardstick or Yardstick(source, model=model), progress=progress)

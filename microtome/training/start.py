@@ -45,7 +45,7 @@ class Start:
 
     def scaled(self, rows: Mapping[Site, Tensor]) -> dict[Site, Tensor]:
         """fp32 rows in scaled units."""
-        return {site: rows[site].float() * start.scale for site, start in self.sites.items()}
+        return {site: each.float() * self.sites[site].scale for site, each in rows.items()}
 
     def centre(self, member: Member) -> Float[Tensor, "d_in"]:
         """The mean of what a member reads."""
