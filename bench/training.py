@@ -37,6 +37,8 @@ BARS = {
     },
     "batchtopk": {"SAELens": {4608: 15.0, 18432: 17.0}, "SAELens at its fastest setting": {4608: 5.0, 18432: 8.0}},
 }
+DISTURBED, RUNS = 0.05, 3
+"""Share of the processor that others may take during a run; how often a run is made at most."""
 LIMIT_BARS = {4608: 0.35, 18432: 0.65}
 NAMES = {"topk": "TopK", "batchtopk": "BatchTopK"}
 
@@ -70,17 +72,21 @@ def has_bf16_unit() -> bool:
 
 
 def _timed(name: str, program: list[str], *, d_dict: int, steps: int, architecture: str, extra: list[str] | None = None) -> dict[str, float]:
-    """One run of a trainer."""
+    """One run of a trainer; another where something else took the processor meanwhile, and the faster one counts."""
     environment = {**os.environ, "OMP_NUM_THREADS": "2", "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1", "PYTHONPATH": str(HERE / "peers")}
     arguments = [str(ROWS), str(d_dict), str(steps), architecture, *(extra or [])]
-    start = _cpu()
-    ran = subprocess.run([*program, *arguments], capture_output=True, text=True, env=environment, check=False)
-    if ran.returncode != 0:
-        sys.exit(f"{name} failed:\n{ran.stderr[-3000:]}")
-    result: dict[str, float] = json.loads(ran.stdout.splitlines()[-1])
-    what = f"{name}, {NAMES[architecture]}, {d_dict} features"
-    print(f"{what}: {1000 * result['step_s']:.0f} ms a step, FVU {result['fvu']:.4f}, others {_others(start):.0%} of CPU", file=sys.stderr)
-    return result
+    found: list[dict[str, float]] = []
+    others = 1.0
+    while others > DISTURBED and len(found) < RUNS:
+        start = _cpu()
+        ran = subprocess.run([*program, *arguments], capture_output=True, text=True, env=environment, check=False)
+        if ran.returncode != 0:
+            sys.exit(f"{name} failed:\n{ran.stderr[-3000:]}")
+        found.append(json.loads(ran.stdout.splitlines()[-1]))
+        others = _others(start)
+        what = f"{name}, {NAMES[architecture]}, {d_dict} features"
+        print(f"{what}: {1000 * found[-1]['step_s']:.0f} ms a step, FVU {found[-1]['fvu']:.4f}, others {others:.0%} of CPU", file=sys.stderr)
+    return min(found, key=lambda each: each["step_s"])
 
 
 def _rows(found: Mapping[str, dict[str, float]], *, d_dict: int, architecture: str, check: bool) -> None:
