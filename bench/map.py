@@ -117,7 +117,7 @@ def _pan(browser: Browser, base: str, zoom: int) -> float:
 
 
 def _page(browser: Browser) -> Page:
-    page = browser.new_context(viewport={"width": 1400, "height": 900}).new_page()
+    page = browser.new_context(viewport={"width": 1400, "height": 900}, bypass_csp=True).new_page()
     page.add_init_script(_WATCH)
     return page
 

@@ -1,5 +1,6 @@
 """The map in a real Chromium: what is drawn is what the file says, a lasso becomes a list, keys do what the sheet says."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -25,7 +26,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def page(browser: Browser, served: str, index: FeatureIndex) -> Iterator[Page]:
     make_map(index, config=MapConfig(min_cluster=3))
-    with watched(browser, served, inside=same_host(served)) as page:
+    with watched(browser, served, inside=same_host(served), expected="willReadFrequently") as page:
         yield page
 
 
@@ -40,17 +41,18 @@ def view(page: Page) -> Any:
 def opened(page: Page, path: str = MAP) -> dict[str, float]:
     """The stage's box on the page, once it is drawn."""
     page.goto(path)
-    page.wait_for_function("document.querySelector('.atlas-stage canvas')?.width > 0")
+    expect(page.locator(".atlas-stage canvas").first).to_have_attribute("width", re.compile("[1-9]"))
     page.wait_for_timeout(80)
     box = page.locator(".atlas-stage").bounding_box()
     assert box is not None
     return {"x": box["x"], "y": box["y"], "width": box["width"], "height": box["height"]}
 
 
-def spot(box: dict[str, float], x: float, y: float) -> tuple[float, float]:
-    """Where a place of the whole map is on the page."""
-    scale = 0.94 * min(box["width"], box["height"]) / 2
-    return box["x"] + box["width"] / 2 + x * scale, box["y"] + box["height"] / 2 - y * scale
+def spot(box: dict[str, float], told: Any, *, x: float, y: float) -> tuple[float, float]:
+    """Where a place of the whole map is on the page: inside of its border, as large as fits."""
+    width, height = box["width"] - 2, box["height"] - 2
+    scale = 0.47 * min(width / max(map(abs, told["x"])), height / max(map(abs, told["y"])))
+    return box["x"] + 1 + width / 2 + x * scale, box["y"] + 1 + height / 2 - y * scale
 
 
 def test_the_map_fits_a_narrow_window(page: Page) -> None:
@@ -63,7 +65,9 @@ def test_every_point_is_where_the_file_says(page: Page) -> None:
     box = opened(page)
     told = view(page)
     ground = page.evaluate("[...document.querySelector('.atlas-stage canvas').getContext('2d').getImageData(1, 1, 1, 1).data]")
-    places = [[a - b for a, b in zip(spot(box, x, y), (box["x"], box["y"]), strict=True)] for x, y in zip(told["x"], told["y"], strict=True)]
+    places = [
+        [a - b - 1 for a, b in zip(spot(box, told, x=x, y=y), (box["x"], box["y"]), strict=True)] for x, y in zip(told["x"], told["y"], strict=True)
+    ]
     read = "(all) => { const ink = document.querySelector('.atlas-stage canvas').getContext('2d');"
     read += " return all.map(([x, y]) => [...ink.getImageData(Math.round(x) - 1, Math.round(y) - 1, 1, 1).data]); }"
     drawn = page.evaluate(read, places)
@@ -74,7 +78,7 @@ def test_every_point_is_where_the_file_says(page: Page) -> None:
 def test_pointing_names_a_feature_and_a_click_opens_it(page: Page) -> None:
     box = opened(page)
     told = view(page)
-    at = spot(box, told["x"][0], told["y"][0])
+    at = spot(box, told, x=told["x"][0], y=told["y"][0])
     page.mouse.move(*at)
     label = page.request.get(f"/api/s/{INDEX}/features?filter=feature+%3D+{told['features'][0]}").json()["rows"][0]["label"]
     expect(page.locator(".atlas-tip")).to_contain_text(str(told["features"][0]))
@@ -88,11 +92,12 @@ def test_a_lasso_becomes_a_list_that_filters_the_table(page: Page) -> None:
     box = opened(page)
     told = view(page)
     page.get_by_role("button", name="Lasso").click()
-    corners = [(-1.02, 0.0), (-1.02, 1.02), (1.02, 1.02), (1.02, 0.0)]
-    page.mouse.move(*spot(box, *corners[0]))
+    wide, high = 1.02 * max(map(abs, told["x"])), 1.02 * max(map(abs, told["y"]))
+    corners = [(-wide, 0.0), (-wide, high), (wide, high), (wide, 0.0)]
+    page.mouse.move(*spot(box, told, x=corners[0][0], y=corners[0][1]))
     page.mouse.down()
     for corner in corners[1:]:
-        page.mouse.move(*spot(box, *corner), steps=3)
+        page.mouse.move(*spot(box, told, x=corner[0], y=corner[1]), steps=3)
     page.mouse.up()
     upper = [feature for feature, y in zip(told["features"], told["y"], strict=True) if y > 0]
     expect(page.locator("#chosen h2")).to_contain_text(str(len(upper)))
@@ -115,12 +120,12 @@ def test_keys_move_zoom_and_go_through_the_clusters(page: Page) -> None:
     told = view(page)
     page.keyboard.press("+")
     page.keyboard.press("ArrowRight")
-    page.wait_for_function("new URLSearchParams(location.search).has('at')")
+    page.wait_for_url("**/map?at=*")
     x, _, zoom = map(float, query(page)["at"][0].split(","))
     assert zoom == pytest.approx(1.5, abs=0.01)
     assert x > 0
     page.reload()
-    page.wait_for_function("document.querySelector('.atlas-stage canvas')?.width > 0")
+    expect(page.locator(".atlas-stage canvas").first).to_have_attribute("width", re.compile("[1-9]"))
     assert query(page)["at"], "the address is the state"
     page.keyboard.press("0")
     page.keyboard.press("c")

@@ -16,6 +16,7 @@ _TERMS = 4
 _LEAST_SHARE, _LEAST = 0.1, 3
 """A term must be of a tenth of the cluster, and of three features."""
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)+)"')
+_ESCAPED = {"n": "\n", "r": "\r", "t": "\t"}
 _NAMELESS = "no common rule"
 
 
@@ -53,7 +54,7 @@ def terms_of(store: Store, features: Array) -> Terms:
     several = len(store.numbering.sites) > 1
     for feature in features.tolist():
         terms = {("fires on", _folded(texts["token"][feature])), ("raises", _folded(texts["top_logit"][feature]))}
-        terms |= {("named", _folded(word)) for word in _QUOTED.findall(texts["rule"][feature])}
+        terms |= {("rule", _folded(_unquoted(word))) for word in _QUOTED.findall(texts["rule"][feature])}
         if texts["corpus_label"][feature] and lift[feature] > 2:
             terms.add(("corpus", texts["corpus_label"][feature]))
         if several:
@@ -102,6 +103,11 @@ def _label(terms: Sequence[ClusterTerm]) -> str:
     for text, kind in list(told.items())[:3]:
         parts.setdefault(kind, []).append(text if kind in ("corpus", "reads") else quote(text))
     return "; ".join(f"{kind} {', '.join(some)}" for kind, some in parts.items())
+
+
+def _unquoted(text: str) -> str:
+    """What `quote` made visible as it was."""
+    return re.sub(r"\\(.)", lambda match: _ESCAPED.get(match[1], match[1]), text)
 
 
 def _folded(text: str) -> str:

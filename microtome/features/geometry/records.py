@@ -9,7 +9,7 @@ class ClusterTerm:
     """Something that features of a cluster have in common."""
 
     kind: str
-    """`fires on` (the commonest token), `raises` (the first of the raised tokens), `named` (a word quoted by the rule that labels it), `corpus` (the
+    """`fires on` (the commonest token), `raises` (the first of the raised tokens), `rule` (a word in the rule that labels it), `corpus` (the
     corpus label it prefers) or `reads` (the site)."""
     text: str
     share: float

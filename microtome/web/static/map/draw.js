@@ -81,7 +81,8 @@ export function drawPoints(ink, image, points, paint, camera, size, theme) {
   const scale = scaleOf(camera, size);
   const left = width / 2 - camera.x * scale;
   const top = height / 2 + camera.y * scale;
-  const usual = Math.max(2, Math.min(9, Math.round(2 * Math.sqrt(camera.zoom) * (size.width > 1000 ? 1.2 : 1))));
+  const apart = Math.sqrt((width * height) / Math.max(1, points.n));
+  const usual = Math.min(11, Math.round(Math.max(2, Math.min(5, 0.36 * apart)) * Math.max(1, camera.zoom) ** 0.4));
   const { colours, order, rank } = paint;
   for (let k = 0; k < order.length; k++) {
     const i = order[k];
@@ -106,18 +107,19 @@ export function drawPoints(ink, image, points, paint, camera, size, theme) {
  */
 export function drawOver(ink, clusters, camera, size, theme, over) {
   ink.clearRect(0, 0, size.width, size.height);
-  ink.font = "600 12px system-ui, sans-serif";
+  ink.font = "550 11.5px system-ui, sans-serif";
   ink.textAlign = "center";
   ink.textBaseline = "middle";
   ink.lineJoin = "round";
   /** @type {[number, number, number, number][]} */
   const taken = [];
-  const most = size.width < 700 ? 10 : 26;
+  const most = Math.round((size.width < 700 ? 8 : 14) * Math.min(2, Math.max(1, camera.zoom) ** 0.5));
   for (const cluster of clusters) {
     if (taken.length >= most) break;
     if (cluster.is_weak || (over.only !== null && cluster.number !== over.only)) continue;
     const at = pixelOf(camera, size, cluster.x, cluster.y);
-    const text = cluster.label.length > 34 ? `${cluster.label.slice(0, 33)}…` : cluster.label;
+    const first = cluster.label.split("; ")[0];
+    const text = first.length > 34 ? `${first.slice(0, 33)}…` : first;
     const half = ink.measureText(text).width / 2 + 5;
     if (at.x - half < 0 || at.x + half > size.width || at.y < 12 || at.y > size.height - 12) continue;
     if (taken.some(([x, y, wide]) => Math.abs(x - at.x) < wide + half && Math.abs(y - at.y) < 19)) continue;

@@ -1,7 +1,7 @@
 // The points of a map in plain arrays, with a grid to find them by, and the camera that looks at them.
 
 /** @typedef {{ x: number, y: number, zoom: number }} Camera what stands in the middle, and how much larger than the whole it is */
-/** @typedef {{ width: number, height: number }} Size */
+/** @typedef {{ width: number, height: number, fit: number }} Size of the stage, and the pixels of one unit when the whole map is seen */
 /**
  * @typedef {object} Points
  * @property {number} n
@@ -14,6 +14,7 @@
  * @property {Uint16Array} site
  * @property {Int32Array} order points by cell of the grid
  * @property {Int32Array} starts where each cell begins in it
+ * @property {{ x: number, y: number }} reach of the farthest points
  */
 
 const CELLS = 96;
@@ -32,16 +33,22 @@ export function pointsOf(view) {
   const next = starts.slice();
   const order = new Int32Array(x.length);
   for (let i = 0; i < x.length; i++) order[next[cell(x[i], y[i])]++] = i;
-  return { n: x.length, features: Int32Array.from(view.features), x, y, cluster: Int32Array.from(view.cluster), density: Float32Array.from(view.density), kind: Uint8Array.from(view.kind), site: Uint16Array.from(view.site), order, starts };
+  return { n: x.length, features: Int32Array.from(view.features), x, y, cluster: Int32Array.from(view.cluster), density: Float32Array.from(view.density), kind: Uint8Array.from(view.kind), site: Uint16Array.from(view.site), order, starts, reach: { x: farthest(x), y: farthest(y) } };
 }
+
+/** @param {Float32Array} values */
+const farthest = (values) => values.reduce((most, value) => Math.max(most, Math.abs(value)), 0.05);
 
 /** @param {number} at */
 const step = (at) => Math.min(CELLS - 1, Math.max(0, Math.floor(((at + 1) / 2) * CELLS)));
 /** @param {number} x @param {number} y */
 const cell = (x, y) => step(y) * CELLS + step(x);
 
+/** The size of a stage on which the whole map is seen. @param {Points} points @param {number} width @param {number} height @returns {Size} */
+export const sizeOf = (points, width, height) => ({ width, height, fit: (FILL / 2) * Math.min(width / points.reach.x, height / points.reach.y) });
+
 /** Pixels that one unit of the map takes. @param {Camera} camera @param {Size} size */
-export const scaleOf = (camera, size) => (camera.zoom * FILL * Math.min(size.width, size.height)) / 2;
+export const scaleOf = (camera, size) => camera.zoom * size.fit;
 
 /** Where on the map a pixel is; up is up. @param {Camera} camera @param {Size} size @param {number} px @param {number} py */
 export function under(camera, size, px, py) {

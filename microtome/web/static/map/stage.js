@@ -1,6 +1,6 @@
 // The stage: two canvases, one for the points and one for what lies over them; pan, zoom, point, draw around. It draws when something changed, once a frame.
 import { drawOver, drawPoints, painted, themeOf } from "./draw.js";
-import { inside, nearest, under, zoomed } from "./points.js";
+import { inside, nearest, sizeOf, under, zoomed } from "./points.js";
 
 /** @typedef {import("./points.js").Camera} Camera */
 /** @typedef {import("./points.js").Points} Points */
@@ -67,7 +67,7 @@ export class Stage {
   }
 
   get size() {
-    return { width: this.box.clientWidth, height: this.box.clientHeight };
+    return sizeOf(this.points, this.box.clientWidth, this.box.clientHeight);
   }
 
   resize() {
