@@ -20,7 +20,7 @@ from microtome.features.members import Members
 from microtome.features.norms import FILE as NORMS
 from microtome.features.norms import Norms
 from microtome.features.passes import ForwardPass, Pass, ShardPass
-from microtome.features.postings import INVERTED, Postings, forward_name, write_forward, write_inverted
+from microtome.features.postings import INVERTED, Postings, forward_name, pack_inverted, write_forward, write_inverted
 from microtome.features.rows import FILE, write_rows
 from microtome.features.rules import rulebook
 from microtome.features.statistics import totals_of
@@ -141,13 +141,17 @@ def _write_postings(draft: Draft, source: Pass, members: Members, *, norms: Norm
         with draft.place(INVERTED) as file:
             files = [draft.path / forward_name(number) for number in range(len(source.ranges))]
             n, starts = len(files), [start for start, _ in source.ranges]
+            raw = file.with_name(f"raw.{file.name}") if config.packed else file
             write_inverted(
-                file,
+                raw,
                 files,
                 d_dict=len(members.numbering),
                 starts=starts,
                 tick=lambda number: tell("invert the postings", number + 1, n, unit="shards"),
             )
+            if config.packed:
+                pack_inverted(raw, file)
+                raw.unlink()
 
 
 def _write_norms(draft: Draft, norms: Norms) -> None:

@@ -6,6 +6,7 @@
 | … of a set, too | `bounds` u16 [tokens, members]: where each member's run begins within the token's row |
 | … read after a norm | `scales` f32 [tokens, members]: the norm's scale of that token (1 where a member reads without one) |
 | `inverted.safetensors` | `indptr` int64 [d_dict + 1], `positions` u32 [nnz] ascending in a feature, `values` [nnz] |
+| … packed | `indptr`, and `gaps` u8 with `starts` i64 [d_dict + 1], where each feature's bytes begin (`gaps.py`); values are those of the rows |
 
 Tokens that are not kept have empty rows: specials, template words and attention sinks take no part in anything the index says.
 """
@@ -19,6 +20,7 @@ import numpy as np
 
 from microtome.errors import ActivationsNotFinite
 from microtome.features.arrays import Array, create_arrays, flush_arrays, open_arrays
+from microtome.features.gaps import to_gaps, to_positions
 from microtome.features.members import Members
 from microtome.features.passes import Batch, Pass, Visited
 
@@ -65,6 +67,15 @@ class ForwardRows:
         inner = first[:, None] + self.arrays["bounds"][self.rows, members.start : members.stop + 1].astype(np.int64)
         ends = inner if members.stop < n_members else np.concatenate([inner, last[:, None]], 1)
         return inner[:, : len(members)], ends[:, 1:]
+
+    def values_of(self, feature: int) -> Array:
+        """The stored activation of a feature that fires on each of these rows, by bisection of the ascending ids."""
+        low, high = self.arrays["indptr"][self.rows], self.arrays["indptr"][self.rows + 1]
+        while (high - low > 1).any():
+            middle = (low + high) // 2
+            later = (self.arrays["ids"][middle] <= feature) & (high - low > 1)
+            low, high = np.where(later, middle, low), np.where(later | (high - low <= 1), high, middle)
+        return self.arrays["values"][low]
 
     def scales(self, members: range) -> Array | None:
         """The norm's scale for each of those members, float32 [rows, members]; None where none is read after a norm."""
@@ -177,6 +188,23 @@ def write_inverted(
     flush_arrays(made)
 
 
+def pack_inverted(raw: Path, path: Path) -> None:
+    """Write what `write_inverted` wrote without its values, and positions as the gaps between them, features by features."""
+    held = open_arrays(raw)
+    indptr = np.asarray(held["indptr"])
+    starts = np.zeros_like(indptr)
+    parts: list[Array] = []
+    for first, last in _slices(indptr, entries=_ENTRIES):
+        bytes_, begins = to_gaps(np.asarray(held["positions"][indptr[first] : indptr[last]]), starts=indptr[first : last + 1] - indptr[first])
+        starts[first + 1 : last + 1] = starts[first] + begins[1:]
+        parts.append(bytes_)
+    made = create_arrays(path, {"indptr": (np.int64, indptr.shape), "starts": (np.int64, starts.shape), "gaps": (np.uint8, (int(starts[-1]),))})
+    made["indptr"][...], made["starts"][...] = indptr, starts
+    for begin, part in zip(np.cumsum([0, *map(len, parts)]).tolist(), parts, strict=False):
+        made["gaps"][begin : begin + len(part)] = part
+    flush_arrays(made)
+
+
 def _slices(indptr: Array, *, entries: int) -> Iterator[tuple[int, int]]:
     """Consecutive ranges of rows that hold at most so many entries together, or one row each."""
     first, n = 0, len(indptr) - 1
@@ -192,9 +220,8 @@ class Postings:
     def __init__(self, forward: Sequence[Path], inverted: Path, *, ranges: Sequence[tuple[int, int]]) -> None:
         self.ranges = tuple(ranges)
         self._forward = [open_arrays(path) for path in forward]
-        arrays = open_arrays(inverted)
-        self.indptr: Array = np.asarray(arrays["indptr"])
-        self._positions, self._values = arrays["positions"], arrays["values"]
+        self._inverted = open_arrays(inverted)
+        self.indptr: Array = np.asarray(self._inverted["indptr"])
         self._starts = [start for start, _ in ranges]
 
     @property
@@ -207,21 +234,33 @@ class Postings:
 
     def feature(self, feature: int) -> Firings:
         """All firings of a feature; positions int64 ascending, values float32."""
-        start, end = int(self.indptr[feature]), int(self.indptr[feature + 1])
-        positions = np.asarray(self._positions[start:end]).astype(np.int64)
-        return Firings(positions=positions, values=np.asarray(self._values[start:end]).astype(np.float32))
+        positions = self._positions(feature)
+        return Firings(positions=positions.astype(np.int64), values=self._values(feature, positions).astype(np.float32))
 
     def values(self, feature: int) -> Array:
-        """The activations of a feature as they are stored, memory-mapped, in the order of their positions."""
-        return self._values[int(self.indptr[feature]) : int(self.indptr[feature + 1])]
+        """The activations of a feature as they are stored, in the order of their positions; memory-mapped unless they are packed."""
+        return self._values(feature, self._positions(feature))
 
     def within(self, feature: int, *, start: int, end: int) -> Firings:
         """The firings of a feature on positions start … end - 1."""
-        low, high = int(self.indptr[feature]), int(self.indptr[feature + 1])
-        held = self._positions[low:high]
-        first, last = np.searchsorted(held, [start, end])
-        positions = np.asarray(held[first:last]).astype(np.int64)
-        return Firings(positions=positions, values=np.asarray(self._values[low + first : low + last]).astype(np.float32))
+        held = self._positions(feature)
+        first, last = np.searchsorted(held, [start, end]).tolist()
+        positions = held[first:last]
+        return Firings(positions=positions.astype(np.int64), values=self._values(feature, positions, first=first).astype(np.float32))
+
+    def _positions(self, feature: int) -> Array:
+        if "gaps" in self._inverted:
+            start, end = self._inverted["starts"][feature : feature + 2].tolist()
+            return to_positions(np.asarray(self._inverted["gaps"][start:end]))
+        return np.asarray(self._inverted["positions"][int(self.indptr[feature]) : int(self.indptr[feature + 1])])
+
+    def _values(self, feature: int, positions: Array, *, first: int = 0) -> Array:
+        """Those on consecutive firings, the first of which has number `first`."""
+        if "gaps" not in self._inverted:
+            start = int(self.indptr[feature]) + first
+            return np.asarray(self._inverted["values"][start : start + len(positions)])
+        found = [forward.values_of(feature) for _, forward in self.forward(positions)]
+        return np.concatenate(found) if found else np.empty(0, np.float16)
 
     def rows(self, *, start: int, end: int) -> Rows:
         """The active features of the tokens start … end - 1."""

@@ -1,12 +1,13 @@
 """Building: resumable to the byte, refuses what does not belong together."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
 import microtome.features.build as building
-from microtome.artifacts import MANIFEST, Workspace
+from microtome.artifacts import MANIFEST, Workspace, read_manifest
 from microtome.errors import ArtifactDamaged, ArtifactMissing, ConfigError, ShapeMismatch
 from microtome.features import FeatureIndex, IndexConfig, build_index
 from microtome.models import tiny
@@ -67,6 +68,17 @@ def test_activations_can_be_stored_in_full(made: Made) -> None:
     wide = made.build("wide", IndexConfig(values="float32", top_examples=2, strata=2, stratum_examples=1))
     assert wide.store.postings.nnz >= made.build("small").store.postings.nnz, "nothing rounds to zero"
     assert wide.card(0).statistics.max == pytest.approx(made.build("small").card(0).statistics.max, rel=1e-3)
+
+
+def test_packed_postings_give_the_same_answers(made: Made, index: FeatureIndex) -> None:
+    packed = made.build("packed", replace(CONFIG, packed=True))
+    assert (packed.path / "features.parquet").read_bytes() == (index.path / "features.parquet").read_bytes()
+    assert {file.name for file in packed.path.iterdir()} == {file.name for file in index.path.iterdir()}
+    for feature in range(index.n_features):
+        assert packed.examples(feature) == index.examples(feature)
+        assert packed.coactive(feature, at_least=1) == index.coactive(feature, at_least=1)
+    assert packed.document(1).pieces == index.document(1).pieces
+    assert "packed" not in read_manifest(index.path).config, "an index of before packing is the same work"
 
 
 def test_an_index_without_its_corpus_says_which_one_it_wants(index: FeatureIndex, tmp_path: Path) -> None:

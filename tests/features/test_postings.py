@@ -15,7 +15,7 @@ from microtome.features import FeatureIndex, postings
 from microtome.features.arrays import open_arrays
 from microtome.features.members import Members
 from microtome.features.passes import Batch, Visited
-from microtome.features.postings import forward_name, id_dtype, write_forward, write_inverted
+from microtome.features.postings import INVERTED, Postings, forward_name, id_dtype, pack_inverted, write_forward, write_inverted
 from tests.features.small_store import D_DICT, SITE, Made, random_sae
 
 
@@ -100,3 +100,24 @@ class Given:
 def test_feature_numbers_take_two_bytes_up_to_65536_features() -> None:
     assert id_dtype(1 << 16) is np.uint16
     assert id_dtype((1 << 16) + 1) is np.uint32
+
+
+@pytest.mark.parametrize("entries", [1, 40, 1 << 20])
+def test_packed_postings_are_the_same(
+    index: FeatureIndex, dense: npt.NDArray[np.float32], tmp_path: Path, *, entries: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over several shards, by whole features and by stretches; the bytes do not depend on how much is packed at a time."""
+    monkeypatch.setattr(postings, "_ENTRIES", entries)
+    raw = index.store.postings
+    pack_inverted(index.path / INVERTED, tmp_path / "packed")
+    packed = Postings([index.path / forward_name(shard) for shard in range(len(raw.ranges))], tmp_path / "packed", ranges=raw.ranges)
+    for feature in range(D_DICT):
+        ours, theirs, (where,) = packed.feature(feature), raw.feature(feature), np.nonzero(dense[:, feature])
+        np.testing.assert_array_equal(ours.positions, where)
+        np.testing.assert_array_equal(ours.values, dense[where, feature])
+        np.testing.assert_array_equal(packed.values(feature), raw.values(feature))
+        part = packed.within(feature, start=100, end=400)
+        np.testing.assert_array_equal(part.positions, where[(where >= 100) & (where < 400)])
+        np.testing.assert_array_equal(part.values, dense[part.positions, feature])
+        assert theirs.values.dtype == ours.values.dtype
+    assert (tmp_path / "packed").stat().st_size < (index.path / INVERTED).stat().st_size / 2
