@@ -62,8 +62,7 @@ def test_inputs_sum_to_what_the_model_measured_and_both_engines_agree(family: st
     assert (np.abs(left).max(1) > 0).all()
 
 
-@pytest.mark.parametrize("family", ["llama", "gemma2", "gpt_neox"])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("family", "kind"), MATRIX)
 def test_doubling_a_feature_with_everything_held_changes_each_pre_activation_by_its_column(family: str, kind: str) -> None:
     model = model_of(family)
     given = transcoders(model, **KINDS[kind])
