@@ -53,6 +53,11 @@ class Plan:
     group: Group = ALONE
     """The processes that take this step together."""
 
+    @property
+    def one_target(self) -> bool:
+        """Whether what a member's features decode to is a reconstruction's part as it stands."""
+        return len(self.layout.targets) == 1 and not self.layout.tied
+
     def width(self, matrix: Tensor) -> int:
         """Columns of one target."""
         return matrix.shape[1] // len(self.layout.targets)
@@ -110,15 +115,20 @@ def reconstruct(inputs: Sequence[Tensor], weights: Parameters, *, plan: Plan, en
     """Encode every member and add up what they write, prefix after prefix."""
     x = [each - weights.b_dec for each in inputs] if plan.layout.centred else list(inputs)
     active = [rule.activate(each, encoder) for rule, each, encoder in zip(plan.rules, x, encoders, strict=True)]
-    made = weights.b_dec.expand(len(x[0]), -1).clone()
+    made = None if plan.one_target and not any("W_skip" in member for member in weights.members) else weights.b_dec.expand(len(x[0]), -1).clone()
     for number, member in enumerate(weights.members):
-        if "W_skip" in member:
+        if made is not None and "W_skip" in member:
             plan.own(made, number).add_(x[number] @ member["W_skip"].T)
     reconstructions: list[Tensor] = []
     for low, high in pairwise((0, *plan.prefixes)):
-        made = made.clone() if reconstructions else made
+        made = made.clone() if made is not None and reconstructions else made
         for number, (member, each) in enumerate(zip(weights.members, active, strict=True)):
             part = each.support.part(low, high)
-            plan.write(made, number, rows=plan.group.over_features(part.support.decode(each.values[part.place], member["W_dec"])))
+            rows = plan.group.over_features(part.support.decode(each.values[part.place], member["W_dec"]))
+            if made is None:
+                made = rows.add_(weights.b_dec)
+            else:
+                plan.write(made, number, rows=rows)
+        assert made is not None
         reconstructions.append(made)
     return Forward(x=x, active=active, reconstructions=reconstructions)

@@ -13,6 +13,7 @@ from microtome.shapes import Float, Tensor
 _PANEL, _WIDEN = 16, 4
 """As in native_propose.c."""
 _LARGEST = torch.finfo(torch.float32).max
+_SMALL, _LARGE = 1e-15, 1e15
 
 
 class _Table(ctypes.Structure):
@@ -78,7 +79,9 @@ class Quantised:
 
 
 def _column_sizes(rows: Float[Tensor, "n d"]) -> Float[Tensor, "d"]:
-    """Root mean squares of the columns of a sample of rows, relative to the largest entry; not below a thousandth of their mean."""
+    """Norms of the columns of a sample of rows, up to a factor; not below a thousandth of their mean."""
     sample = rows[:: max(1, len(rows) // 512)]
-    sizes = (sample / sample.abs().amax().clamp_min(1e-36)).square().mean(0).sqrt()
+    sizes = torch.linalg.vector_norm(sample, dim=0)
+    if not _SMALL < float(sizes.max()) < _LARGE:  # squares beyond fp32: relative to the largest entry
+        sizes = torch.linalg.vector_norm(sample / sample.abs().amax().clamp_min(1e-36), dim=0)
     return sizes.clamp_min(1e-3 * float(sizes.mean()))
