@@ -1,6 +1,6 @@
 """A transcoder for each of the demo model's 30 layers, from text: `microtome train --recipe demo-plt` at most 20 minutes and 6 GB on 2 cores.
 
-2,048 features a layer, k 16, trained on 1,000,000 tokens: 335,000 of Wikipedia's introductions, each seen three times on its way through a shuffle
+2,048 features a layer, k 16, trained on 1,000,000 tokens: 200,000 of Wikipedia's introductions, each seen five times on its way through a shuffle
 buffer. Everything is in the time: loading the model, tokenizing, the forwards, the learning-rate search, the training and the quality. The model and
 the text must have been fetched before. Held-out FVU is compared with a quick study of the same sizes (300,000 tokens, 3 epochs), on all held-out
 tokens but the first of a context. The dictionary's own figures leave out attention sinks too (2 % of the tokens, whose MLP outputs are up to 40 times
