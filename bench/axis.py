@@ -1,6 +1,6 @@
 """Extracting the assistant axis of thirty roles on the demo model, by the command, against ten minutes on two cores.
 
-Fifty replies a role (5 system prompts × 10 questions, the least that "The Assistant Axis" lets count; it asks 1,200 and keeps those that a judge finds
+Fifty replies a role (5 system prompts × 10 questions, the least that "The Assistant Axis" lets count; it asks 1,200 and keeps what a judge finds
 in role, and we have no judge) of at most 24 tokens, and forty of the default assistant: 1,540 replies. Replies are kept as they come, so the
 script may be stopped and run again: the seconds of all runs with the same folder are added up. `--roles 8` measures a part.
 
@@ -14,7 +14,9 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: idle threads sleep
 
@@ -60,12 +62,12 @@ def resumed(folder: Path) -> str:
     return "a run that was stopped and went on gives the same vector"
 
 
-def run(command: list[str], folder: Path, *, on_tick: "object" = None) -> dict[str, object]:
+def run(command: list[str], folder: Path, *, on_tick: Callable[[], object] | None = None) -> dict[str, Any]:
     process = subprocess.Popen(
         [sys.executable, "-m", "microtome", *command, "--workspace", str(folder), "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     while True:
-        if callable(on_tick):
+        if on_tick is not None:
             on_tick()
         try:
             out, err = process.communicate(timeout=2)
@@ -73,7 +75,7 @@ def run(command: list[str], folder: Path, *, on_tick: "object" = None) -> dict[s
         except subprocess.TimeoutExpired:
             continue
     assert process.returncode == 0, err[-2000:]
-    if callable(on_tick):
+    if on_tick is not None:
         on_tick()
     return json.loads(out)
 

@@ -41,6 +41,7 @@ QUICK = "--quick" in sys.argv
 NEW_TOKENS = 16 if QUICK else 48
 ROUNDS = 1 if QUICK else 5
 CLIENTS = 32
+CLIENT_TOKENS = 16 if QUICK else 32
 PROMPT = "The ship left the harbour at dawn, and the captain looked back at the town where"
 
 
@@ -163,7 +164,7 @@ def asked(model: Model, client: int) -> dict[str, Any]:
         edits.append(Add(component=component, strength=of_norm(0.05)) if layer < 18 else Ablate(component=component))
     said = [{"role": "user", "content": f"Tell me {client + 2} facts about the sea" + "." * (client % 5)}]
     edit_json = EditSet(edits=tuple(edits)).to_json()
-    numbers = {"max_tokens": NEW_TOKENS, "temperature": float(client % 2), "seed": client}
+    numbers = {"max_tokens": CLIENT_TOKENS, "temperature": float(client % 2), "seed": client}
     return {"model": "demo", "messages": said, "edits": edit_json, "logprobs": True, **numbers}
 
 

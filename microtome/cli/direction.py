@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import App, Parameter
 
 from microtome.cli.direction_trained import slots, trained
+from microtome.cli.direction_use import calibrate, drift
 from microtome.cli.made import Place, finish, reader_of
 from microtome.cli.passages import passages_of
 from microtome.cli.session import Common, Session
@@ -20,7 +21,7 @@ def direction_app() -> App:
     about = "Make a direction by a recipe: a vector with a meaning, measured beside its controls and kept in the workspace.\n\n"
     about += "Examples:\n\n    microtome direction concept demo --word ocean\n\n    microtome direction persona demo --trait poetic"
     app = App(name="direction", help=about, help_format="plaintext")
-    for order, verb in enumerate((contrast, probe, concept, refusal, persona, axis, emotion, trained, slots)):
+    for order, verb in enumerate((contrast, probe, concept, refusal, persona, axis, emotion, trained, slots, calibrate, drift)):
         app.command(verb, sort_key=order)
     return app
 

@@ -17,7 +17,7 @@ from microtome.cli.session import Common, Session
 
 if TYPE_CHECKING:
     from microtome.models import Model
-    from microtome.steering import Comparison, Dose, EditSet, Effects, Measure, Prompt, Sampling
+    from microtome.steering import Comparison, Controls, Dose, EditSet, Effects, Prompt, Sampling
 
 
 @Parameter(name="*")
@@ -57,7 +57,7 @@ class Measuring:
     measure: str | None = None
     """kl, logits: Yes| No (what the answer begins with, its spaces too), or regex:PATTERN. Given: the effect is measured beside its controls."""
     dose: Annotated[tuple[float, ...], Parameter(consume_multiple=True, negative=())] = ()
-    """Doses of a curve of effect and coherence, e.g. 0 0.5 1 2; multiples of the edits as given."""
+    """Doses of a curve of effect and coherence beside the controls of each dose, e.g. 0 0.5 1 2; multiples of the edits as given."""
     prompts: Path | None = None
     """More prompts to measure on, one a line: the interval is over prompts."""
     random: int = 3
@@ -117,7 +117,7 @@ def steer(
     """
     from microtome.config import to_dict
     from microtome.models import load
-    from microtome.steering import Bench, Controls, compare, measure_of, side_by_side, sweep
+    from microtome.steering import Bench, Controls, compare, effects, measure_of, side_by_side, sweep
 
     with Session(common) as session:
         chosen = measure_of(measuring.measure or "kl")
@@ -142,13 +142,13 @@ def steer(
         bench = Bench(model=loaded, prompts=prompts, sampling=sampling, dictionaries=parts.dictionaries, progress=session.progress)
         if measuring.dose:
             with session.step("doses"):
-                beside = Controls(random=measuring.random if measuring.measure else 1)
+                beside = _controls(measuring, parts) if measuring.measure is not None else Controls(random=1)
                 points = sweep(bench, edits, measure=chosen, doses=measuring.dose, controls=beside)
             result["doses"] = list(points)
             views.append(_curve(points, len(prompts)))
         if measuring.measure is not None:
             with session.step("effect"):
-                found = _effects(bench, edits, chosen, measuring=measuring, parts=parts)
+                found = effects(bench, edits, measure=chosen, controls=_controls(measuring, parts))
             result["effects"] = found
             views += _effect_views(found, len(prompts))
         session.result(result, *views)
@@ -163,12 +163,11 @@ def _save(name: str, edits: "EditSet", model: "Model", *, session: Session) -> P
     return path
 
 
-def _effects(bench: Any, edits: "EditSet", measure: "Measure", *, measuring: Measuring, parts: Parts) -> "Effects":
-    from microtome.steering import Controls, effects
+def _controls(measuring: Measuring, parts: Parts) -> "Controls":
+    from microtome.steering import Controls
 
     wrong = parts.component(measuring.wrong) if measuring.wrong else None
-    controls = Controls(random=measuring.random, wrong=wrong, layer_shift=measuring.wrong_layer, asking=measuring.asking)
-    return effects(bench, edits, measure=measure, controls=controls)
+    return Controls(random=measuring.random, wrong=wrong, layer_shift=measuring.wrong_layer, asking=measuring.asking)
 
 
 def _side_by_side(both: "Comparison", model: "Model") -> list[RenderableType]:
@@ -185,20 +184,14 @@ def _curve(points: "tuple[Dose, ...]", n: int) -> RenderableType:
     table = titled(
         f"dose against effect ({points[0].effect.name}, {n} prompt{'s' if n > 1 else ''}) and coherence (nats a token; lower is more coherent)"
     )
-    for heading in ("dose", "effect", "95 %", "random", "coherence", "tokens edited", "text"):
+    names = list(points[0].controls)
+    for heading in ("dose", "effect", "95 %", *names, "coherence", "tokens edited", "text"):
         table.add_column(heading, justify="left" if heading in ("95 %", "text") else "right")
     for point in points:
         interval = f"{point.effect.low:.3g} … {point.effect.high:.3g}" if n > 1 else ""
-        cells = (
-            f"{point.dose:g}",
-            f"{point.effect.value:.3g}",
-            interval,
-            f"{point.controls['random'].value:.3g}" if "random" in point.controls else "",
-            f"{point.coherence.value:.3g}",
-            f"{point.edited_tokens:.4g}",
-            plain(point.text),
-        )
-        table.add_row(*map(Text, cells))
+        beside = [f"{point.controls[name].value:.3g}" for name in names]
+        cells = (f"{point.dose:g}", f"{point.effect.value:.3g}", interval, *beside, f"{point.coherence.value:.3g}", f"{point.edited_tokens:.4g}")
+        table.add_row(*map(Text, (*cells, plain(point.text))))
     return table
 
 

@@ -25,6 +25,7 @@ from microtome.steering.component import Component, Feature, Resolved, Spots, Wo
 from microtome.steering.compose import Edits, EditSet, band, layers, sets_for
 from microtome.steering.conditional import Condition, Conditional
 from microtome.steering.contract import prove_edit
+from microtome.steering.curve import DoseCurve, dose_curve, load_curve, save_curve
 from microtome.steering.edit import EDITS, Change, Edit, Reading
 from microtome.steering.effect import Controls, Effects, asking_for, at_other_layer, effect, effects, with_component
 from microtome.steering.from_elsewhere import Noise, Swap
@@ -123,6 +124,10 @@ __all__ = [
     "asking_for",
     "sweep",
     "Dose",
+    "DoseCurve",
+    "dose_curve",
+    "save_curve",
+    "load_curve",
     "Writing",
     "Variant",
     "save_variant",

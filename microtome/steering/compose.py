@@ -37,6 +37,11 @@ class EditSet:
         """16 hex digits: equal sets, equal fingerprints. For caches and for the names of variants."""
         return fingerprint(self.to_json())
 
+    @property
+    def is_off(self) -> bool:
+        """Whether none of its edits changes anything, by their own fields."""
+        return all(edit.is_off for edit in self.edits)
+
     def at(self, dose: float) -> "EditSet":
         """The same edits with every dose times `dose`: 0 is the unedited model, to the bit."""
         return replace(self, edits=tuple(replace(edit, dose=edit.dose * dose) for edit in self.edits))

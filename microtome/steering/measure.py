@@ -33,6 +33,8 @@ class Bench:
     dictionaries: Mapping[str, Dictionary] | None = None
     batch_size: int = 8
     progress: Progress | None = None
+    _made: dict[object, list[Generation]] = field(default_factory=lambda: {}, init=False, repr=False)
+    """Continuations that were generated before, by edits and prompts: an effect and its coherence are of the same text."""
 
     def __post_init__(self) -> None:
         if not self.prompts:
@@ -40,6 +42,12 @@ class Bench:
         if self.n_samples < 1 or (self.n_samples > 1 and self.sampling.temperature == 0):
             got, wanted = f"{self.n_samples} samples at temperature {self.sampling.temperature:g}", "one, or a temperature above 0"
             raise ConfigError("so many samples cannot be drawn.", got=got, wanted=wanted, do="Set a temperature, or draw one.")
+
+    def quiet(self) -> "Bench":
+        """The same without progress; what one generated the other need not."""
+        silent = replace(self, progress=None)
+        object.__setattr__(silent, "_made", self._made)
+        return silent
 
     def next_logits(self, edits: EditSet, *, prompts: Sequence[Prompt]) -> Float[Tensor, "n vocab"]:
         """Logits of the token after each prompt under the edits, fp64, over the tokens that the tokenizer knows."""
@@ -51,7 +59,14 @@ class Bench:
         return torch.cat(found)
 
     def continuations(self, edits: EditSet, *, prompts: Sequence[Prompt]) -> list[Generation]:
-        """`n_samples` of each prompt, prompt after prompt."""
+        """`n_samples` of each prompt, prompt after prompt; those of the same edits are generated once."""
+        chosen = EditSet() if edits.is_off else edits
+        key = (chosen.fingerprint, tuple(prompts))
+        if key not in self._made:
+            self._made[key] = self._generated(chosen, prompts=prompts)
+        return self._made[key]
+
+    def _generated(self, edits: EditSet, *, prompts: Sequence[Prompt]) -> list[Generation]:
         rows = [(prompt, replace(self.sampling, seed=self.sampling.seed + i)) for prompt in prompts for i in range(self.n_samples)]
         made: list[Generation] = []
         for start in range(0, len(rows), self.batch_size):

@@ -1,6 +1,6 @@
 """Edits in few words, as a command line and an address say them: `add ocean=4`, `clamp wiki/17=5max`, `ablate ocean`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, TypeAlias, get_args
 
 from microtome.errors import EditInvalid, nearest
@@ -15,6 +15,7 @@ from microtome.steering.where import EVERYWHERE, Where
 
 SpokenKind: TypeAlias = Literal["add", "ablate", "clamp", "floor", "ceil"]
 SPOKEN: tuple[SpokenKind, ...] = get_args(SpokenKind)
+_KINDS: Mapping[str, SpokenKind] = {kind: kind for kind in SPOKEN}
 
 
 def spoken(kind: SpokenKind, words: str, *, component: Callable[[str], Component], where: Where = EVERYWHERE, sites: tuple[Site, ...] = ()) -> Edit:
@@ -40,7 +41,7 @@ def spoken_set(texts: Sequence[str], *, component: Callable[[str], Component]) -
     made: list[Edit] = []
     for text in texts:
         kind, _, words = text.strip().partition(" ")
-        known = next((each for each in SPOKEN if each == kind), None)
+        known = _KINDS.get(kind)
         if known is None or not words.strip():
             raise EditInvalid(
                 f'"{text}" is no edit.', got=text, wanted="add, ablate, clamp, floor or ceil, and NAME=AMOUNT", do=nearest(kind, SPOKEN)

@@ -1,9 +1,10 @@
 """Dose against effect, with what each dose costs: how coherent the unedited model finds the text."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from statistics import fmean
 
+from microtome.config import from_dict
 from microtome.errors import ConfigError
 from microtome.progress import Throttled
 from microtome.stats import Result, bootstrap_ratio
@@ -13,6 +14,10 @@ from microtome.steering.effect import Controls, effects
 from microtome.steering.measure import Bench, Measure
 
 
+def _results(value: Mapping[str, Mapping[str, object]]) -> dict[str, Result]:
+    return {name: from_dict(Result, each) for name, each in value.items()}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Dose:
     """One point of the curve."""
@@ -20,9 +25,9 @@ class Dose:
     dose: float
     effect: Result
     """Mean over prompts of the measure's change against the unedited model."""
-    controls: Mapping[str, Result]
+    controls: Mapping[str, Result] = field(metadata={"from_json": _results})
     """The same for each control, at this dose; a prompt that asks has no dose."""
-    margins: Mapping[str, Result]
+    margins: Mapping[str, Result] = field(metadata={"from_json": _results})
     """Mean over prompts of (edited − control)."""
     coherence: Result
     """Cross-entropy of the edited text under the unedited model, in nats a token: low is coherent; compare with dose 0."""
@@ -50,10 +55,10 @@ def sweep(
     if not doses:
         raise ConfigError("there are no doses.", got="none", wanted="some numbers", do="Give doses, e.g. 0, 0.5, 1, 2.")
     chosen = EditSet.of(edits) if isinstance(edits, Edit) else edits
-    report, points, quiet = Throttled(bench.progress), list[Dose](), replace(bench, progress=None)
+    report, points, quiet = Throttled(bench.progress), list[Dose](), bench.quiet()
     for i, dose in enumerate(doses):
         at = chosen.at(dose)
-        made = bench.continuations(at, prompts=bench.prompts)
+        made = quiet.continuations(at, prompts=bench.prompts)
         surprise = bench.surprise(made)
         totals, counts = [float(each.sum()) for each in surprise], [len(each) for each in surprise]
         interval = bootstrap_ratio(totals, counts)

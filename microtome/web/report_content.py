@@ -12,6 +12,8 @@ from microtome.artifacts import Manifest, Workspace, read_manifest
 from microtome.costs import Cost
 from microtome.features import Card, FeatureIndex, Overview, TableRow
 from microtome.progress import Progress, Throttled
+from microtome.steering import DoseCurve, load_curve
+from microtome.web.report_graph import TriedGraph, tried_graph
 
 N_CANDIDATES = 16
 """How many features of each kind of rule, by F1, are looked at for the strongest rule labels."""
@@ -40,6 +42,10 @@ class Content:
     steps: Sequence[Mapping[str, Any]]
     """The training log, a `StepRecord` a row; empty when there is none."""
     galleries: tuple[Gallery, ...]
+    steering: DoseCurve | None
+    """The curve of the index' name, where one was measured."""
+    graph: TriedGraph | None
+    """The graph of the index' name, where one was made with its dictionary and tried."""
     costs: tuple[Cost, ...]
     commands: tuple[str, ...]
     """What reproduces it."""
@@ -69,6 +75,8 @@ def gather(
         training=_json(places["dictionary"] / "training.json"),
         steps=_lines(places["dictionary"] / "steps.jsonl"),
         galleries=_galleries(features, overview, seed=seed, n_cards=n_cards, progress=Throttled(progress)),
+        steering=load_curve(workspace.place("doses", path.name)) if path.name in workspace.names("doses") else None,
+        graph=tried_graph(workspace, path.name, dictionary=overview.sources["dictionary_id"]),
         costs=tuple(costs),
         commands=tuple(commands),
     )

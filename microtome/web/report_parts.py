@@ -11,6 +11,8 @@ from microtome.training import CONTROLS
 from microtome.web.charts import Series, curves, histogram, spark, strip
 from microtome.web.markup import Markup, join, tag
 from microtome.web.report_content import Content, Gallery
+from microtome.web.report_graph import graph_section
+from microtome.web.report_steering import steering_section
 
 _ARROW = '<svg viewBox="0 0 22 14" aria-hidden="true"><path d="M1 7h19M14 1l6 6-6 6"/></svg>'
 
@@ -26,7 +28,7 @@ def render(content: Content) -> str:
         tag("title", f"microtome: {title}"),
         tag("style", Markup(files("microtome.web").joinpath("report.css").read_text())),
     )
-    sections = (_top, _quality, _spread, _training, _labels, _cards, _cost, _foot)
+    sections = (_top, _quality, _spread, _training, _labels, _cards, _steering, _graph, _cost, _foot)
     main = tag("main", *(section(content) for section in sections))
     return Markup("<!doctype html>\n") + tag("html", tag("head", head), tag("body", main), lang="en") + "\n"
 
@@ -247,6 +249,14 @@ def _example(window: Window, *, before: int = 18, after: int = 9) -> Markup:
             pieces.append(window.pieces[i])
     label = f" · {window.corpus_label}" if window.corpus_label else ""
     return tag("li", *pieces, " …" if high < len(window.pieces) else "", tag("small", f"{window.activation:.2f} · {window.title}{label}"))
+
+
+def _steering(content: Content) -> Markup | None:
+    return None if content.steering is None else steering_section(content.steering)
+
+
+def _graph(content: Content) -> Markup | None:
+    return None if content.graph is None else graph_section(content.graph)
 
 
 def _cost(content: Content) -> Markup | None:

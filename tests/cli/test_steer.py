@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from microtome.cli.app import GROUPS, build_app
-from microtome.directions import load_direction
+from microtome.directions import Reader, Span, asked, load_direction
+from microtome.directions.recipes import drift
 from microtome.models import Site, tiny
 from microtome.steering import Ablate, Add, EditSet, Sampling, compare, load_variant, of_norm, raw
 from tests.cli.calls import Called, call
@@ -192,3 +193,47 @@ def test_a_file_of_edits_may_use_names(workspace: Path, tmp_path: Path) -> None:
     file.write_text(json.dumps([{"edit": "add", "component": "ocean", "strength": "0.1norm"}]))
     spelled = EditSet.of(Add(component=load_direction(workspace / "directions" / "ocean"), strength=of_norm(0.1)))
     assert steer(workspace, "--edits", str(file), "--json").json["fingerprint"] == spelled.fingerprint
+
+
+def test_a_vector_is_trained_and_slots_are_found_from_files(workspace: Path, tmp_path: Path) -> None:
+    place = ("--site", "L1.resid_post", "--workspace", str(workspace), "--json")
+    pairs = tmp_path / "sea.jsonl"
+    lines = [{"prompt": f"hello {i} the", "target": " sea", "against": " hill"} for i in range(8)]
+    pairs.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    made = call("direction", "trained", MODEL, "--preferences", str(pairs), "--steps", "3", *place)
+    assert made.code == 0, made.err
+    assert {"random", "mean_difference", "shuffled"} == set(made.json["results"][0]["baselines"])
+    assert load_direction(workspace / "directions" / "sea").provenance["steps"] == 3
+    told = tmp_path / "told.jsonl"
+    names = ["Ann", "Bob", "Cy"]
+    stories = [{"sentences": [f"{names[i % 3]} is.", f"{names[(i + 1) % 3]} was."], "entities": [names[i % 3], names[(i + 1) % 3]]} for i in range(9)]
+    told.write_text("".join(json.dumps(story) + "\n" for story in stories))
+    made = call("direction", "slots", MODEL, "--stories", str(told), "--name", "who", *place)
+    assert made.code == 0, made.err
+    assert sorted(each["name"] for each in made.json["directions"])[0] == "who-current-Ann"
+    assert {row["slot"] for row in made.json["right"]} == {"current", "prior"}
+    pairs.write_text('{"prompt": "a", "target": "b"}\n')
+    assert "no preference" in call("direction", "trained", MODEL, "--preferences", str(pairs), *place).err
+    told.write_text('{"sentences": "a", "entities": ["b"]}\n')
+    assert "no story" in call("direction", "slots", MODEL, "--stories", str(told), *place).err
+
+
+def test_a_direction_is_calibrated_on_texts_and_watched_turn_by_turn(workspace: Path, tmp_path: Path) -> None:
+    texts, talks = tmp_path / "texts.txt", tmp_path / "talks.jsonl"
+    texts.write_text("hello world\nthe user and the\n")
+    place = ("--workspace", str(workspace), "--json")
+    made = call("direction", "calibrate", MODEL, "ocean", "--passages", str(texts), *place)
+    assert made.code == 0, made.err
+    kept, plain = (load_direction(workspace / "directions" / name) for name in ("ocean-calibrated", "ocean"))
+    model = tiny("llama", seed=3)
+    tokens = Reader(model=model, site=plain.site, span=Span(kind="all")).tokens(["hello world", "the user and the"])
+    assert kept == plain.calibrated(plain.project(tokens), source="texts.txt")
+    assert [result["value"] for result in made.json["results"]][2] == pytest.approx(float(plain.project(tokens).median()), abs=0.1)
+    assert steer(workspace, "--floor", "ocean-calibrated=p75", "--json").code == 0
+    said = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "the world"}]
+    talks.write_text(json.dumps({"messages": said}) + "\n")
+    watched = call("direction", "drift", MODEL, "ocean", "--conversations", str(talks), *place)
+    assert watched.code == 0, watched.err
+    (turn,) = drift(Reader(model=model, site=plain.site), plain, conversation=asked("hello", reply="the world"))
+    assert watched.json["turns"] == [{"conversation": 0, "turn": 1, "coordinate": pytest.approx(turn.coordinate)}]
+    assert "no conversation" in call("direction", "drift", MODEL, "ocean", "--conversations", str(texts), *place).err

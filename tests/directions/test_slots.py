@@ -34,9 +34,9 @@ def test_slots_settle_on_current_and_prior_though_nobody_says_which_is_which():
     lags = {"current": entities[300:, 0], "prior": entities[300:, 1], "lag2": entities[300:, 2]}
     right = slots_right(fitted, rows[300:], lags=lags)
     first, second = sorted(range(2), key=lambda slot: right[slot]["prior"])
-    assert right[first]["current"] > 0.95
+    assert right[first]["current"] > 0.9
     assert right[first]["prior"] < 0.3
-    assert right[second]["prior"] > 0.95
+    assert right[second]["prior"] > 0.9
     assert right[second]["current"] < 0.3
     assert max(each["lag2"] for each in right) < 0.3
     assert fitted.angles(0, 1)[0] > 60  # planted orthogonal
@@ -65,12 +65,12 @@ def telling() -> Reader:
 
 def test_stories_are_read_at_the_end_of_each_sentence():
     told = [Story(sentences=("on " + a, "is " + b), entities=(a, b)) for a in NAMES for b in NAMES if a != b] * 2
-    made = slots(telling(), told=told, rank=4, steps=150)
+    made = slots(telling(), told=told, steps=200)
     assert sorted(made.names) == ["current", "prior"]
     assert set(made.made) == {f"{name}-{who}" for name in ("current", "prior") for who in NAMES}
     figures = {result.name: result for result in made.results}
     for name in ("current", "prior"):
-        assert figures[f"{name}_right"].value > 0.95
+        assert figures[f"{name}_right"].value > 0.9
         assert figures[f"{name}_right"].baselines["shuffled"] < 0.7
     for i, who in enumerate(NAMES):  # the last token is the name itself
         direction = made.made[f"current-{who}"].direction

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
@@ -40,10 +41,13 @@ from microtome.steering import (
     applied,
     asking_for,
     at_other_layer,
+    dose_curve,
     effect,
     effects,
     generate,
+    load_curve,
     raw,
+    save_curve,
     sweep,
     times_max,
     turned,
@@ -228,6 +232,32 @@ def test_a_sweep_shows_effect_and_coherence_by_dose():
     assert points[0].effect.value < points[1].effect.value < points[2].effect.value
     assert points[1].edited_tokens > 0
     assert points[0].text == generate(MODEL, QUESTIONS[0], sampling=BENCH.sampling)[0].text
+
+
+def test_a_curve_has_the_controls_of_each_dose_and_comes_back_from_disk(tmp_path: Path):
+    bench = Bench(model=answering(), prompts=["hello", "the world", "and that"], sampling=Sampling(max_new_tokens=3, ends_at_eos=False))
+    edit, controls = Add(component=RIGHT, strength=raw(1)), Controls(random=2, wrong=WRONG, asking="!")
+    named = {"random": "by chance", "wrong_concept": "another", "prompt": "asking"}
+    curve = dose_curve(bench, edit, title="yes", measure=YES, words="yes over no", doses=(0, 1), controls=controls, named=named)
+    off, on = curve.points
+    assert off.controls["random"].value == off.effect.value == 0
+    alone = effects(bench, edit, measure=YES, controls=controls)
+    assert on.effect.value == pytest.approx(alone.edited.value)
+    for name in named:
+        assert on.controls[name].value == pytest.approx(alone.controls[name].value)
+        assert on.margins[name].low == pytest.approx(alone.margins[name].low)
+    assert off.controls["prompt"].value == on.controls["prompt"].value  # words have no dose
+    assert curve.unedited == pytest.approx(alone.unedited)
+    save_curve(curve, tmp_path / "curve", inputs={"model": bench.model.fingerprint})
+    assert load_curve(tmp_path / "curve") == curve
+
+
+def test_continuations_of_the_same_edits_are_generated_once():
+    bench = Bench(model=answering(), prompts=["hello", "the world"], sampling=Sampling(max_new_tokens=2))
+    first = bench.continuations(EditSet(), prompts=bench.prompts)
+    assert bench.continuations(EditSet(), prompts=list(bench.prompts)) is first
+    assert bench.continuations(EditSet(), prompts=["hello"]) is not first
+    assert bench.continuations(EditSet.of(Add(component=RIGHT, strength=raw(9))), prompts=bench.prompts) is not first
 
 
 def test_coherence_is_the_cross_entropy_of_the_text_under_the_unedited_model():

@@ -9,6 +9,8 @@ import pytest
 from microtome.artifacts import Workspace
 from microtome.costs import Cost
 from microtome.features import Card, FeatureIndex
+from microtome.stats import Result
+from microtome.steering import Dose, DoseCurve
 from microtome.web import write_report
 from microtome.web.report_content import gather, strongest
 from microtome.web.report_parts import render
@@ -140,3 +142,37 @@ def test_costs_and_the_choice_of_cards_are_stated(structure: Structure) -> None:
 def test_the_same_workspace_gives_the_same_report(report: str, workspace: Path, tmp_path: Path) -> None:
     again = write_report(Workspace(workspace), tmp_path / "again.html", costs=COSTS, commands=("microtome demo",), n_cards=8)
     assert again.read_text() == report
+
+
+def test_dose_against_effect_stands_with_its_controls(workspace: Path) -> None:
+    def figure(value: float, low: float, high: float) -> Result:
+        return Result(name="matches", value=value, low=low, high=high, n=8, unit="share")
+
+    def point(dose: float, *, effect: float, random: float) -> Dose:
+        beside = {"random": figure(random, random - 0.1, random + 0.1)}
+        margin = {"random": figure(effect - random, effect - random - 0.1, effect - random + 0.1)}
+        cost = Result(name="cross_entropy", value=1 + dose, n=8, unit="nats a token")
+        said = f"<b>dose {dose:g}"
+        return Dose(
+            dose=dose, effect=figure(effect, effect - 0.1, effect + 0.1), controls=beside, margins=margin, coherence=cost, edited_tokens=9, text=said
+        )
+
+    points = (point(0, effect=0, random=0), point(1, effect=0.625, random=0.125))
+    words = {"title": "Feature 7 was added.", "measure": "the share that says it", "edits": "f" * 16}
+    curve = DoseCurve(**words, unedited=0.25, prompts=("My place is",), controls={"random": "by chance."}, points=points)
+    content = dataclasses.replace(gather(Workspace(workspace), index=None, costs=(), commands=(), seed=0, n_cards=2), steering=curve)
+    parser = Structure()
+    parser.feed(render(content))
+    text = "".join(parser.text)
+    for said in (
+        "Feature 7 was added.",
+        "0.625",
+        "0.525 … 0.725",
+        "by chance.",
+        "At dose 1 the edit does more than every other edit here.",
+        "<b>dose 1",
+    ):
+        assert said in text
+    assert "<b>dose" not in render(content)  # text of a model is never markup
+    weak = dataclasses.replace(curve, points=(points[0], point(1, effect=0.125, random=0.125)))
+    assert "At no dose" in render(dataclasses.replace(content, steering=weak))

@@ -8,7 +8,7 @@ from fastapi.testclient import TestClient
 from playwright.sync_api import Browser, Page, expect
 
 from microtome.artifacts import Workspace
-from microtome.dictionaries import load_any
+from microtome.dictionaries import Dictionary, DictionarySet, load_any
 from microtome.directions import Direction, save_direction
 from microtome.features import FeatureIndex
 from microtome.models import Model, Site
@@ -44,11 +44,17 @@ def edits(index: FeatureIndex, firing: int, north: Direction) -> EditSet:
     return EditSet(edits=made, on_conflict="sequence")
 
 
+def opened(workspace: Path) -> Dictionary:
+    dictionary = load_any(Workspace(workspace).find("dictionary", INDEX))
+    assert not isinstance(dictionary, DictionarySet)
+    return dictionary
+
+
 def test_the_json_is_that_of_the_python_call(client: TestClient, *, workspace: Path, model: Model, edits: EditSet, firing: int) -> None:
     asked = {"text": TEXT, "edit": [f"clamp {firing}=5max", "add north=2"], "tokens": 6, "temperature": 1.0, "seed": 3}
     posted = client.post(HERE, json=asked, headers=WRITE).json()
     recipe = posted.pop("reproduce")
-    dictionary = load_any(Workspace(workspace).find("dictionary", INDEX))
+    dictionary = opened(workspace)
     sampling = Sampling(max_new_tokens=6, temperature=1.0, seed=3)
     both = compare(model, TEXT, edits=edits, sampling=sampling, dictionaries={INDEX: dictionary})
     assert posted == said(side_by_side(both))
@@ -64,7 +70,7 @@ def test_the_json_is_that_of_the_python_call(client: TestClient, *, workspace: P
 def test_doses_are_those_of_the_sweep(client: TestClient, *, workspace: Path, model: Model, edits: EditSet, firing: int) -> None:
     asked = {"text": TEXT, "edit": [f"clamp {firing}=5max", "add north=2"], "tokens": 4, "dose": [0, 1], "random": 1}
     answer = client.post(f"{HERE}/doses", json=asked, headers=WRITE).json()
-    dictionary = load_any(Workspace(workspace).find("dictionary", INDEX))
+    dictionary = opened(workspace)
     bench = Bench(model=model, prompts=[TEXT], sampling=Sampling(max_new_tokens=4), dictionaries={INDEX: dictionary})
     points = sweep(bench, edits, measure=Divergence(), doses=[0, 1], controls=Controls(random=1))
     assert answer["doses"] == said(points)

@@ -59,7 +59,7 @@ const notHere = (what) => ({
 });
 
 /** What is said of questions that only the server can answer. @param {string} url @returns {FourParts} */
-export const needsServer = (url) => notHere(/test|search/.test(url) ? "the model" : "what this asks for");
+export const needsServer = (url) => notHere(/test|search|steer/.test(url) ? "the model" : "what this asks for");
 
 /** The answer to a question of the pages. @param {string} url as they ask the server @returns {Promise<Answer>} */
 export async function answer(url) {
@@ -81,7 +81,7 @@ export async function answer(url) {
     if (error instanceof Gone) return { parts: error.parts };
     throw error;
   }
-  return { parts: notHere("what this asks for") };
+  return { parts: needsServer(url) };
 }
 
 /** @param {any} site @param {number} feature @returns {Promise<Answer>} */

@@ -1,0 +1,109 @@
+"""`microtome direction calibrate` and `drift`: where texts lie along a direction that is kept."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from rich.text import Text
+
+from microtome.cli.cards import plain, titled
+from microtome.cli.made import Place, finish, reader_of
+from microtome.cli.passages import passages_of
+from microtome.cli.session import Common, Session
+from microtome.errors import CorpusInvalid
+
+
+def calibrate(
+    model: str,
+    direction: str,
+    *,
+    passages: Path,
+    chat: Annotated[bool, Parameter(negative=())] = False,
+    place: Place = Place(),  # noqa: B008  frozen
+    common: Common = Common(),  # noqa: B008  frozen
+) -> None:
+    """Where the tokens of texts lie along a direction, so that strengths and caps can be given in percentiles.
+
+    Makes directions/NAME-calibrated (or --name), the same vector with the percentiles.
+
+    Examples:
+
+        microtome direction calibrate demo ocean --passages texts.txt
+
+        microtome steer demo "My favourite place is" --floor ocean-calibrated=p75
+
+    Parameters
+    ----------
+    model
+        `demo`, a local folder, a .gguf file, or a name on the hub with an optional @revision.
+    direction
+        Name of a direction of the workspace.
+    passages
+        Texts: one a line, or .jsonl with "text" or "messages". All tokens but the first of each are read.
+    chat
+        Read each line as a user's turn.
+    """
+    from dataclasses import replace
+
+    from microtome.directions import load_direction
+    from microtome.directions.recipes import Made
+    from microtome.stats import Result
+
+    with Session(common) as session:
+        kept, texts = load_direction(session.workspace.find("direction", direction)), passages_of(passages, chat=chat)
+        reader = reader_of(session, model, place=replace(place, site=place.site or str(kept.site)), span="all")
+        kept.fits(reader.model, site=reader.site)
+        with session.step("calibrate"):
+            made = kept.calibrated(kept.project(reader.tokens(texts)), source=passages.name)
+        calibration = made.calibration
+        assert calibration is not None
+        results = tuple(Result(name=f"p{p}", value=calibration.at(p), n=calibration.n, unit="along the unit vector") for p in (1, 25, 50, 75, 99))
+        name = place.name or f"{direction}-calibrated"
+        finish(session, reader.model, {name: Made(direction=made)}, results=results)
+
+
+def drift(
+    model: str,
+    direction: str,
+    *,
+    conversations: Path,
+    place: Place = Place(),  # noqa: B008  frozen
+    common: Common = Common(),  # noqa: B008  frozen
+) -> None:
+    """Where each reply of conversations lies along a direction, as the assistant axis is watched turn by turn.
+
+    Examples:
+
+        microtome direction drift demo assistant-axis --conversations talks.jsonl
+
+    Parameters
+    ----------
+    model
+        `demo`, a local folder, a .gguf file, or a name on the hub with an optional @revision.
+    direction
+        Name of a direction of the workspace.
+    conversations
+        A .jsonl with "messages".
+    """
+    from dataclasses import replace
+
+    from microtome.conversation import Conversation
+    from microtome.directions import load_direction
+    from microtome.directions.recipes import drift as along
+
+    with Session(common) as session:
+        kept, talks = load_direction(session.workspace.find("direction", direction)), passages_of(conversations, chat=False)
+        reader = reader_of(session, model, place=replace(place, site=place.site or str(kept.site)), span="reply")
+        kept.fits(reader.model, site=reader.site)
+        table = titled(f"coordinate of each reply along {kept.name}{f', {kept.sign}' if kept.sign else ''}")
+        for heading in ("talk", "turn", "coordinate"):
+            table.add_column(heading, justify="right")
+        rows: list[dict[str, object]] = []
+        with session.step("read"):
+            for number, talk in enumerate(talks):
+                if not isinstance(talk, Conversation):
+                    raise CorpusInvalid(f"line {number + 1} is no conversation.", got="a text", wanted='{"messages": […]}', do="Give conversations.")
+                for turn in along(reader, kept, conversation=talk):
+                    rows.append({"conversation": number, "turn": turn.turn, "coordinate": turn.coordinate})
+                    table.add_row(*(Text(plain(cell)) for cell in (str(number), str(turn.turn), f"{turn.coordinate:.3f}")))
+        session.result({"direction": kept.name, "fingerprint": kept.fingerprint, "turns": rows}, table)
