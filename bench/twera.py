@@ -92,7 +92,7 @@ def _make(workspace: Workspace) -> None:
     with source.open("w") as file:
         for i in range(TOKENS // 1000 + 1):
             file.write(json.dumps({"title": str(i), "text": " " + " ".join(draw.choice(words, 1000))}) + "\n")
-    corpus = build_corpus(model, CorpusConfig(source=str(source), context_length=100), out=workspace.place("corpus", "synthetic"))
+    corpus = build_corpus(model, CorpusConfig(source=str(source), context_length=100, max_tokens=TOKENS), out=workspace.place("corpus", "synthetic"))
     dictionary = _dictionary(workspace, corpus.id)
     inputs = {"corpus": corpus.id, "dictionary": dictionary, "model": model.fingerprint}
     ranges = [(start, min(start + RANGE, corpus.n_tokens)) for start in range(0, corpus.n_tokens, RANGE)]
