@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+_BLOCK_VALUES = 1 << 22
+"""Values that are ranked at once."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
@@ -76,12 +79,36 @@ def bootstrap_rank_correlation(left: ArrayLike, right: ArrayLike, *, seed: int =
     assert a.shape == b.shape
     assert a.ndim == 1
     picks = np.random.default_rng(seed).integers(0, max(len(a), 1), size=(draws if len(a) else 0, len(a)))
-    found = np.array([rank_correlation(a[some], b[some]) for some in picks])
-    found = found[~np.isnan(found)]
+    parts = np.array_split(picks, max(1, picks.size // _BLOCK_VALUES))
+    found = np.concatenate([_rank_correlations(_ranks_of(a, some), _ranks_of(b, some)) for some in parts])
     if not len(found):
         return Interval(low=-1.0, high=1.0)
     low, high = np.quantile(found, [0.025, 0.975])
     return Interval(low=float(low), high=float(high))
+
+
+def shuffled_rank_correlations(left: ArrayLike, right: ArrayLike, *, seed: int = 0, draws: int = 400) -> NDArray[np.float64]:
+    """The rank correlations of `draws` shuffles of `left` with `right`: what no relation at all gives. NaN where a side is constant."""
+    a, b = _ranks(np.asarray(left, dtype=np.float64)), _ranks(np.asarray(right, dtype=np.float64))
+    assert a.shape == b.shape
+    a, b = a - a.mean(), b - b.mean()
+    size, draw = math.sqrt(float(a @ a) * float(b @ b)), np.random.default_rng(seed)
+    return np.array([float(draw.permutation(a) @ b) / size if size > 0 else math.nan for _ in range(draws)])
+
+
+def _rank_correlations(left: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Row by row, of ranks less their mean; rows in which a side is constant are left out."""
+    size = np.sqrt((left**2).sum(1) * (right**2).sum(1))
+    return (left * right).sum(1)[size > 0] / size[size > 0]
+
+
+def _ranks_of(values: NDArray[np.float64], picks: NDArray[np.int64]) -> NDArray[np.float64]:
+    """In each row of picks, the ranks of what was picked, less their mean: all rows at once, since they pick from the same values."""
+    known, codes = np.unique(values, return_inverse=True)
+    chosen, width = codes[picks], max(len(known), 1)
+    counts = np.bincount((chosen + width * np.arange(len(picks))[:, None]).ravel(), minlength=width * len(picks)).reshape(len(picks), width)
+    ranks = np.cumsum(counts, axis=1) - (counts - 1) / 2
+    return np.take_along_axis(ranks, chosen, axis=1) - (picks.shape[1] + 1) / 2
 
 
 def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -13,7 +13,7 @@ from microtome.conversation import from_messages
 from microtome.errors import ConfigError, CorpusInvalid, MicrotomeError, NotRegistered, SiteNotFound, nearest
 from microtome.progress import Throttled
 from microtome.registry import REGISTRIES, Registry
-from microtome.stats import bootstrap_rank_correlation, bootstrap_ratio, rank_correlation, wilson
+from microtome.stats import bootstrap_rank_correlation, bootstrap_ratio, rank_correlation, shuffled_rank_correlations, wilson
 
 
 def test_error_prints_its_four_parts_and_its_page() -> None:
@@ -76,6 +76,19 @@ def test_rank_correlation_interval_covers_independence_at_its_nominal_rate() -> 
     assert same.low == same.high == 1.0
     unknown = bootstrap_rank_correlation([1, 1], [1, 2])
     assert (unknown.low, unknown.high) == (-1.0, 1.0)
+
+
+def test_draws_of_rank_correlations_are_those_of_one_draw_after_the_other() -> None:
+    left = np.random.default_rng(2).integers(0, 6, size=25)
+    right = left + np.random.default_rng(3).integers(0, 6, size=25)
+    picks = np.random.default_rng(7).integers(0, 25, size=(1000, 25))
+    low, high = np.quantile([rank_correlation(left[some], right[some]) for some in picks], [0.025, 0.975])
+    found = bootstrap_rank_correlation(left, right, seed=7)
+    assert (found.low, found.high) == (low, high)
+    draw = np.random.default_rng(7)
+    assert np.allclose(
+        shuffled_rank_correlations(left, right, seed=7, draws=30), [rank_correlation(draw.permutation(left), right) for _ in range(30)]
+    )
 
 
 def test_bootstrap_interval_covers_the_ratio_at_its_nominal_rate() -> None:

@@ -20,9 +20,8 @@ from microtome.config import to_dict
 from microtome.errors import GraphInvalid
 from microtome.models import Model
 from microtome.progress import Progress, Throttled
-from microtome.stats import Result, bootstrap_rank_correlation, bootstrap_ratio, rank_correlation
+from microtome.stats import Result, bootstrap_rank_correlation, bootstrap_ratio, rank_correlation, shuffled_rank_correlations
 
-_SHUFFLES = 400
 _ROWS = 16
 """Swapped prompts in one forward."""
 
@@ -191,8 +190,8 @@ def _results(tests: Sequence[SwapTest], n: int, *, seed: int) -> tuple[Result, .
     found: list[Result] = []
     value = rank_correlation(strength, size)
     if not np.isnan(value):
-        draw, interval = np.random.default_rng(seed), bootstrap_rank_correlation(strength, size, seed=seed)
-        low, high = np.quantile([rank_correlation(draw.permutation(strength), size) for _ in range(_SHUFFLES)], [0.025, 0.975])
+        interval = bootstrap_rank_correlation(strength, size, seed=seed)
+        low, high = np.quantile(shuffled_rank_correlations(strength, size, seed=seed), [0.025, 0.975])
         definition = "Spearman's rank correlation, over positions, of the token's influence and the mean KL of its swaps"
         beside = {"shuffled, low": float(low), "shuffled, high": float(high)}
         found.append(Result(name="ranks", value=value, low=interval.low, high=interval.high, n=len(tests), definition=definition, baselines=beside))

@@ -28,11 +28,10 @@ from microtome.dictionaries import DictionarySet
 from microtome.errors import GraphInvalid
 from microtome.models import Model
 from microtome.progress import Progress
-from microtome.stats import Result, bootstrap_rank_correlation, rank_correlation, wilson
+from microtome.stats import Result, bootstrap_rank_correlation, rank_correlation, shuffled_rank_correlations, wilson
 from microtome.steering import Row, times_current
 
 Floats: TypeAlias = npt.NDArray[np.float64]
-_SHUFFLES = 400
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -224,9 +223,7 @@ def _ranked(name: str, predicted: Floats, measured: Floats, *, others: Mapping[s
     if math.isnan(value):
         return None
     interval = bootstrap_rank_correlation(predicted, measured, seed=seed)
-    draw = np.random.default_rng(seed)
-    shuffled = np.array([rank_correlation(draw.permutation(predicted), measured) for _ in range(_SHUFFLES)])
-    low, middle, high = np.quantile(shuffled, [0.025, 0.5, 0.975])
+    low, middle, high = np.quantile(shuffled_rank_correlations(predicted, measured, seed=seed), [0.025, 0.5, 0.975])
     beside = {other: rank_correlation(values, measured) for other, values in others.items()}
     baselines = {
         **{other: value for other, value in beside.items() if not math.isnan(value)},
