@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
@@ -99,7 +100,7 @@ def table(store: Store, page: Page) -> Table:
         )
     chosen = _passing(store, columns, filter=page.filter, search=page.search)
     if not (page.search.strip() and page.sort == "feature"):
-        chosen = _ordered(np.sort(chosen), columns[page.sort], descending=page.descending)
+        chosen = _ordered(np.sort(chosen), cast(Array | Sequence[str], columns[page.sort]), descending=page.descending)
     elif page.descending:
         chosen = chosen[::-1]
     rows = chosen[max(0, page.offset) : max(0, page.offset) + max(0, page.limit)]
