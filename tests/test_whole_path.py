@@ -16,6 +16,7 @@ from playwright.sync_api import expect
 
 from microtome.activations import Corpus, Shards
 from microtome.artifacts import Workspace
+from microtome.circuits import Graph, tried
 from microtome.dictionaries import load_dictionary
 from microtome.features import FeatureIndex
 from microtome.models import Model, load
@@ -117,6 +118,16 @@ def test_a_typed_text_finds_features_that_fire_on_such_text(index: FeatureIndex,
 
     assert median_lift(found) > 1.4
     assert median_lift(list(range(0, FEATURES, 17))) < 1.2
+
+
+def test_it_ends_with_a_graph_whose_predictions_were_tried_in_the_model(demo: Path) -> None:
+    workspace = Workspace(demo)
+    graph, trial = Graph.open(workspace.find("graph")), tried(workspace, "wiki").trial
+    assert (graph.balance() or 1) < 1e-3
+    assert trial is not None
+    assert len(trial["nodes"]) >= 30
+    assert any(node["ablated"] != 0 for node in trial["nodes"])
+    assert "Why did it say that?" in (demo / "report.html").read_text()
 
 
 def test_the_report_stands_alone(demo: Path) -> None:
