@@ -1,5 +1,6 @@
 """Slots that were planted are found, each by itself; what was not planted is not."""
 
+import math
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 from directions.planted import SITE, basis, planted
 
 from microtome.directions import Reader
-from microtome.directions.recipes import Story, fit_slots, slots, slots_right, stories
+from microtome.directions.recipes import SlotsFitted, Story, fit_slots, slots, slots_right, stories
 from microtome.errors import ConfigError, NotEnoughTokens
 from microtome.shapes import Tensor
 
@@ -39,10 +40,25 @@ def test_slots_settle_on_current_and_prior_though_nobody_says_which_is_which():
     assert right[second]["prior"] > 0.9
     assert right[second]["current"] < 0.3
     assert max(each["lag2"] for each in right) < 0.3
-    assert fitted.angles(0, 1)[0] > 60  # planted orthogonal
     for slot, offset in ((first, 0), (second, 8)):  # the read-out of an entity raises it most along what was planted for it
         read = fitted.directions(slot) @ V[offset : offset + 8].T
         assert read.argmax(1).tolist() == list(range(8))
+
+
+def test_angles_are_those_of_the_planes_that_slots_read():
+    """Three entities read in planes of known position: the second is the first turned by 30° about one of its axes."""
+    turn = math.radians(30)
+    one, other = [[1.0, 0, 0], [0.0, 1, 0]], [[1.0, 0, 0], [0.0, math.cos(turn), math.sin(turn)]]
+    fitted = SlotsFitted(
+        maps=torch.tensor([one, other], dtype=torch.float64),
+        classifier=torch.tensor([[1, 0], [0, 1], [-1, -1]], dtype=torch.float64),
+        bias=torch.zeros(3, dtype=torch.float64),
+        mean=torch.zeros(3, dtype=torch.float64),
+        scale=torch.ones(3, dtype=torch.float64),
+        loss=0.0,
+    )
+    assert fitted.angles(0, 1) == pytest.approx((0, 30), abs=1e-4)
+    assert fitted.angles(0, 0) == pytest.approx((0, 0), abs=1e-4)
 
 
 def test_the_order_within_a_set_and_of_the_slots_changes_nothing():

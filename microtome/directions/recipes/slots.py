@@ -35,7 +35,7 @@ _RATE, _DECAY = 0.05, 0.2
 """Of AdamW. Without decay a slot can learn any half of each set by heart: each row fits, and no lag is read."""
 _TRAINED = 0.75
 """Share of the stories trained on."""
-_RESTARTS = 3
+_RESTARTS = 6
 _WARM, _COLD, _COOLED = 3.0, 0.05, 0.7
 """Heat of the first steps and of the last warm ones, in nats; share of the steps that are warm."""
 
@@ -167,7 +167,7 @@ def fit_slots(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> SlotsFitted:
-    """Train the probe on rows and the unordered entities of each; of three random beginnings the one with the lowest loss.
+    """Train the probe on rows and the unordered entities of each; of six random beginnings the one with the lowest loss.
 
     The loss of a row is the least, over the ways to give its entities to the slots, of the mean cross-entropy: exchanging the entities of
     a row, or the slots, changes nothing. AdamW in fp64 on standardised columns.
