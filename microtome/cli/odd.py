@@ -77,8 +77,10 @@ def odd(
                 model = load(opened.overview().sources["model"], device=device, progress=session.progress)
             with session.step("ablate"):
                 config = AblationConfig(contexts=contexts)
-                found["ablation"] = dense_ablation(opened, model, config=config, progress=session.progress)
-            views.append(ablation_view(found["ablation"]))
+                measured = dense_ablation(opened, model, config=config, progress=session.progress)
+            assert measured is not None  # there was a model
+            found["ablation"] = measured
+            views.append(ablation_view(measured))
         session.result(found, *views)
 
 
