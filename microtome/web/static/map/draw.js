@@ -8,6 +8,8 @@ import { pixelOf, scaleOf } from "./points.js";
 /** @typedef {{ ground: number, dim: number, faint: number, strong: number, isDark: boolean, ink: string, panel: string, activation: string, link: string }} Theme */
 
 export const KEPT = 2;
+/** So few points that stand out are drawn larger. */
+const FEW = 300;
 const GOLDEN = 137.508;
 
 /** The style sheet's colours as they stand now. @param {Element} element @returns {Theme} */
@@ -63,7 +65,8 @@ export function painted(points, by, theme, chosen, sites) {
   const order = new Int32Array(points.n);
   let k = 0;
   for (let level = 0; level <= KEPT; level++) for (let i = 0; i < points.n; i++) if (rank[i] === level) order[k++] = i;
-  return { colours, order, rank };
+  const standing = rank.reduce((n, level) => n + Number(level === KEPT), 0);
+  return { colours, order, rank, more: standing < FEW ? 4 : 1 };
 }
 
 /** From one in 100,000 tokens to one in three. @param {number} density */
@@ -83,10 +86,10 @@ export function drawPoints(ink, image, points, paint, camera, size, theme) {
   const top = height / 2 + camera.y * scale;
   const apart = Math.sqrt((width * height) / Math.max(1, points.n));
   const usual = Math.min(11, Math.round(Math.max(2, Math.min(5, 0.36 * apart)) * Math.max(1, camera.zoom) ** 0.4));
-  const { colours, order, rank } = paint;
+  const { colours, order, rank, more } = paint;
   for (let k = 0; k < order.length; k++) {
     const i = order[k];
-    const wide = rank[i] === KEPT ? usual + 1 : usual;
+    const wide = rank[i] === KEPT ? usual + more : usual;
     const x = (points.x[i] * scale + left - wide / 2) | 0;
     const y = (top - points.y[i] * scale - wide / 2) | 0;
     if (x < 0 || y < 0 || x + wide >= width || y + wide >= height) continue;
