@@ -1,6 +1,7 @@
 """`trace`: from a prompt and a target to a graph."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
@@ -19,13 +20,15 @@ from microtome.circuits.sources import Columns, Sources
 from microtome.circuits.targets import Named, Rows, Target, feature_rows, joined, positions_of, rows_of, sites_of, targets_of
 from microtome.circuits.turns import by_columns, turn_columns
 from microtome.config import fingerprint, to_dict
-from microtome.devices import memory_kept
+from microtome.devices import RunAll, core_workers, memory_kept
 from microtome.dictionaries import SAE, Dictionary, DictionarySet, Transcoder, load_any
 from microtome.errors import ConfigError, GraphUnbalanced, ShapeMismatch, TokenOutOfRange
 from microtome.models import Model, TurnSpan
 from microtome.progress import Progress, Throttled
 from microtome.shapes import Float, Int, Tensor
 
+_AT_ONCE_BYTES = 1 << 28
+"""A batch that needs more is made alone, by all cores."""
 EngineName: TypeAlias = Literal["auto", "sweep", "autograd"]
 
 
@@ -200,14 +203,26 @@ class Tracing:
         """Trace rows in batches of near positions, each sorted by place; gives the number of each batch's when it is done."""
         size = self.settings.batch_rows
         by_position = torch.argsort(rows.position, stable=True)
-        for first in range(0, len(rows), size):
-            batch = by_position[first : first + size]
-            batch = batch[torch.argsort(rows.place[batch], descending=True, stable=True)]
-            part = rows.take(batch)
-            self.collected.add(self.effects(part))
-            self.rows.append(part)
-            self.node += [nodes[i] for i in batch.tolist()]
-            yield len(batch)
+        batches = [by_position[first : first + size] for first in range(0, len(rows), size)]
+        batches = [batch[torch.argsort(rows.place[batch], descending=True, stable=True)] for batch in batches]
+        ready: dict[int, Tensor] = {}
+        done = 0
+        with self._workers(len(batches)) as run_all:
+            for place, block in run_all(lambda place: (place, self.effects(rows.take(batches[place]))), range(len(batches))):
+                ready[place] = block
+                while done in ready:  # in their order, so that a graph is the same every time
+                    self.collected.add(ready.pop(done))
+                    self.rows.append(rows.take(batches[done]))
+                    self.node += [nodes[i] for i in batches[done].tolist()]
+                    yield len(batches[done])
+                    done += 1
+
+    def _workers(self, n_batches: int) -> AbstractContextManager[RunAll]:
+        """A thread for each core where several batches are small and the sweep makes them; one after the other elsewhere."""
+        replacement = self.replacement
+        bytes_of_batch = 4 * self.settings.batch_rows * (len(self.sources.columns) + 4 * replacement.n_tokens * replacement.model.d_model)
+        alone = n_batches == 1 or self.engine.name != "sweep" or bytes_of_batch > _AT_ONCE_BYTES
+        return nullcontext(map) if alone else core_workers(replacement.model.device)
 
     def effects(self, rows: Rows) -> Float[Tensor, "n columns"]:
         """Every effect on rows that are sorted by place, own biases included."""
