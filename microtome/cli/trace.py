@@ -151,7 +151,7 @@ def trace(
     model
         `demo`, a local folder, a .gguf file, or a name on the hub with an optional @revision.
     dict
-        Transcoders of its MLPs: name in the workspace, or path; not needed when there is only one dictionary.
+        Transcoders of its MLPs, or SAEs of its residual stream: name in the workspace, or path; not needed when there is only one dictionary.
     device
         Where the model runs: auto, cpu, cuda, cuda:1, mps.
     """
