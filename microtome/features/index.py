@@ -30,8 +30,7 @@ from microtome.features.feature_card import Card
 from microtome.features.feature_loss import FeatureLoss, feature_loss
 from microtome.features.found import PromptSearch, Separation, TextTests, TokenSearch
 from microtome.features.html import overview_html
-from microtome.features.kept import Kept, check_verdict, list_name
-from microtome.features.kept import kept as all_kept
+from microtome.features.kept import Keeping
 from microtome.features.links import Alikes, Coactive, Links, Matches, Suspect
 from microtome.features.members import Place
 from microtome.features.records import DocumentList, DocumentView, Label, Overview, RuleLabel, Search, Table, TextTest, TokenView, Window
@@ -44,7 +43,7 @@ from microtome.shapes import Float, Tensor
 
 
 @final
-class FeatureIndex:
+class FeatureIndex(Keeping):
     """A finished index. The model is needed for nothing but `search` and `test`; the dictionary for those and for links.
 
     >>> index = FeatureIndex.open(workspace.find("index"), workspace)
@@ -93,37 +92,6 @@ class FeatureIndex:
     def label(self, feature: int) -> Label:
         """The label of one feature and where it comes from."""
         return self.store.label(feature)
-
-    def set_label(self, feature: int, *, text: str) -> None:
-        """Give a feature a label of one's own; an empty text brings the rule's back."""
-        self.store.catalogue.set_label(self.id, self.store.known(feature), text=text)
-
-    def add_note(self, feature: int, *, text: str) -> None:
-        """Leave a remark on a feature."""
-        self.store.catalogue.add_note(self.id, self.store.known(feature), text=text)
-
-    def set_verdict(self, feature: int, *, verdict: str) -> None:
-        """Say of a feature's label that it `holds`, holds `partly`, is `wrong`, or that none can be told (`unclear`); "" takes that back.
-
-        Raises `QueryInvalid`, `WorkspaceReadOnly`.
-        """
-        self.store.catalogue.set_verdict(self.id, self.store.known(feature), verdict=check_verdict(verdict))
-
-    def change_list(self, name: str, *, add: Sequence[int] = (), remove: Sequence[int] = ()) -> None:
-        """Put features on a list and take others off; the list is made where there is none.
-
-        Raises `FeatureNotFound`, `QueryInvalid` (a name that cannot be one), `WorkspaceReadOnly`.
-        """
-        known = [[self.store.known(feature) for feature in some] for some in (add, remove)]
-        self.store.catalogue.change_list(self.id, list_name(name), add=known[0], remove=known[1])
-
-    def drop_list(self, name: str) -> None:
-        """Take a list away. Raises `WorkspaceReadOnly`."""
-        self.store.catalogue.drop_list(self.id, list_name(name))
-
-    def kept(self) -> Kept:
-        """What people keep of it: lists, labels of their own, verdicts and notes; `kept.to_csv` makes a table of it."""
-        return all_kept(self.store)
 
     # the whole
 

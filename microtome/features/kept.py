@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from microtome.errors import QueryInvalid, nearest
@@ -108,3 +109,40 @@ def check_verdict(verdict: str) -> str:
     if verdict and verdict not in VERDICTS:
         raise QueryInvalid("that is no verdict.", got=verdict[:100], wanted=", ".join(VERDICTS), do=nearest(verdict, VERDICTS))
     return verdict
+
+
+class Keeping:
+    """What a person can say of the features of an index: the part of `FeatureIndex` that writes to the catalogue."""
+
+    store: Store
+
+    def set_label(self, feature: int, *, text: str) -> None:
+        """Give a feature a label of one's own; an empty text brings the rule's back."""
+        self.store.catalogue.set_label(self.store.id, self.store.known(feature), text=text)
+
+    def add_note(self, feature: int, *, text: str) -> None:
+        """Leave a remark on a feature."""
+        self.store.catalogue.add_note(self.store.id, self.store.known(feature), text=text)
+
+    def set_verdict(self, feature: int, *, verdict: str) -> None:
+        """Say of a feature's label that it `holds`, holds `partly`, is `wrong`, or that none can be told (`unclear`); "" takes that back.
+
+        Raises `QueryInvalid`, `WorkspaceReadOnly`.
+        """
+        self.store.catalogue.set_verdict(self.store.id, self.store.known(feature), verdict=check_verdict(verdict))
+
+    def change_list(self, name: str, *, add: Sequence[int] = (), remove: Sequence[int] = ()) -> None:
+        """Put features on a list and take others off; the list is made where there is none.
+
+        Raises `FeatureNotFound`, `QueryInvalid` (a name that cannot be one), `WorkspaceReadOnly`.
+        """
+        known = [[self.store.known(feature) for feature in some] for some in (add, remove)]
+        self.store.catalogue.change_list(self.store.id, list_name(name), add=known[0], remove=known[1])
+
+    def drop_list(self, name: str) -> None:
+        """Take a list away. Raises `WorkspaceReadOnly`."""
+        self.store.catalogue.drop_list(self.store.id, list_name(name))
+
+    def kept(self) -> Kept:
+        """What people keep of it: lists, labels of their own, verdicts and notes; `kept_csv` makes a table of it."""
+        return kept(self.store)
