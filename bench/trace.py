@@ -3,8 +3,7 @@
     python bench/trace.py                    a 20-token prompt, warm, best of three; the sweep's share of the matrix-product limit
     python bench/trace.py --set FOLDER       with a trained set (an artifact of kind dictionary) instead of a random one of the same shape
     python bench/trace.py --engines          the sweep against batched autograd on the same rows: times and largest difference
-    python bench/trace.py --long 4096        a prompt of so many tokens with top-64 rows: peak memory and time for a few rows (`--rows N`)
-    python bench/trace.py --edges FILE       2,000 rows of a 64-token prompt, written as safetensors for a comparison with circuit-tracer
+    python bench/trace.py --long 4096        a prompt of so many tokens with top-64 rows: time and peak memory of the pruned graph (`--rows 200`)
 
 `--quick` traces 256 rows and prints no figure. Times are of the whole of `trace`, from text to graph. The limit is this machine's product of
 [2560, 576] by [576, 576], the largest of the sweep. Equality: every row of every graph adds up to 1e-4.
@@ -19,17 +18,18 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from rows import row, say, within
-from safetensors.numpy import save_file
+from transcoders import layers
 
-from microtome.circuits import Graph, TraceConfig, trace
+from microtome.circuits import Graph, TraceConfig, trace, view
 from microtome.circuits.engine_sweep import SweepEngine
 from microtome.circuits.targets import Rows
 from microtome.devices import peak_memory_bytes
-from microtome.dictionaries import Dictionary, DictionarySet, TopK, Transcoder, load_any
-from microtome.models import Model, Site, load
+from microtome.dictionaries import Dictionary, DictionarySet, load_any
+from microtome.models import Model, load
+from microtome.progress import Progress
 from microtome.shapes import Tensor
 
-D_DICT, K, ROWS = 2048, 16, 2000
+ROWS = 2000
 LIMIT_S, SHARE = 5.0, 0.5
 SHORT = "The capital of France is Paris, and the capital of Italy is Rome. The capital of Spain is"
 TEXT = (
@@ -43,33 +43,18 @@ def main() -> None:
     asked.add_argument("--set", type=Path)
     asked.add_argument("--long", type=int)
     asked.add_argument("--rows", type=int)
-    asked.add_argument("--edges", type=Path)
     asked.add_argument("--engines", action="store_true")
     asked.add_argument("--quick", action="store_true")
     given = asked.parse_args()
     model = load("demo", selfcheck=False)
-    made = random_set(model) if given.set is None else load_any(given.set)
+    made = layers(model) if given.set is None else load_any(given.set)
     rows = given.rows or (256 if given.quick else ROWS)
     if given.long:
-        measure_long(model, made, length=given.long, rows=given.rows or 16)
+        measure_long(model, made, length=given.long, rows=given.rows or 200)
     elif given.engines:
         compare_engines(model, made, rows=rows)
-    elif given.edges:
-        write_edges(model, made, given.edges, rows=rows)
     else:
         measure_short(model, made, rows=rows, quick=given.quick)
-
-
-def random_set(model: Model) -> DictionarySet:
-    """Random transcoders of the shape of the recipe `demo-plt`: what is active differs, what it costs does not."""
-    draw = torch.Generator().manual_seed(0)
-    members: list[Transcoder] = []
-    for layer in range(model.n_layers):
-        weights = {name: torch.randn(D_DICT, model.d_model, generator=draw) / 24 for name in ("W_enc", "W_dec")}
-        weights |= {"b_enc": torch.zeros(D_DICT), "b_dec": torch.zeros(model.d_model)}
-        reads, writes = Site("mlp_in", layer), (Site("mlp_out", layer),)
-        members.append(Transcoder(reads=reads, writes=writes, nonlinearity=TopK(k=K), weights=weights))
-    return DictionarySet(tuple(members))
 
 
 def measure_short(model: Model, made: Dictionary | DictionarySet, *, rows: int, quick: bool) -> None:
@@ -96,19 +81,29 @@ class Counted:
     """The sweep, with its time and its multiplications and additions counted."""
 
     def __init__(self, engine: SweepEngine) -> None:
-        self.engine, self.seconds, self.flops = engine, 0.0, 0.0
+        self.engine, self.flops = engine, 0.0
+        self.spans: list[tuple[float, float]] = []
         self.plain = engine.add_effects
 
     def add_effects(self, rows: Rows, block: Tensor) -> None:
         start = time.perf_counter()
         self.plain(rows, block)
-        self.seconds += time.perf_counter() - start
+        self.spans.append((start, time.perf_counter()))
         n_tokens = int(rows.position.max()) + 1
         for layer, part in enumerate(self.engine._layers):
             (d, heads), keys = part.out.shape, part.value.shape[0]
             n = int((rows.place >= 2 * layer + 1).sum())
             scored = self.engine.sources._mlp[layer].starts[n_tokens]
             self.flops += 2.0 * n * (n_tokens * (d * heads + keys * d + n_tokens * heads) + scored * d)
+
+
+def busy(spans: list[tuple[float, float]]) -> float:
+    """Seconds in which at least one of them ran."""
+    total, end = 0.0, 0.0
+    for start, stop in sorted(spans):
+        total += max(0.0, stop - max(start, end))
+        end = max(end, stop)
+    return total
 
 
 def share_of_limit(model: Model, made: Dictionary | DictionarySet, config: TraceConfig) -> tuple[float, float, float]:
@@ -128,7 +123,7 @@ def share_of_limit(model: Model, made: Dictionary | DictionarySet, config: Trace
         trace(model, made, SHORT, config=config)
     finally:
         SweepEngine.of = made_by  # type: ignore[method-assign]
-    gflops = counters[0].flops / counters[0].seconds / 1e9
+    gflops = counters[0].flops / busy(counters[0].spans) / 1e9
     limit = product_limit()
     return gflops / limit, gflops, limit
 
@@ -166,21 +161,25 @@ def dense(graph: Graph) -> npt.NDArray[np.float32]:
 
 def measure_long(model: Model, made: Dictionary | DictionarySet, *, length: int, rows: int) -> None:
     tokens = (model.tokenizer.encode(TEXT) * (length // 20))[:length]
-    before, start = peak_memory_bytes(), time.perf_counter()
-    graph = trace(model, made, tokens, config=TraceConfig(max_rows=rows, edges_per_row=64, batch_rows=8, update_rows=rows))
+    before, start, used = peak_memory_bytes(), time.perf_counter(), time.process_time()
+    graph = trace(model, made, tokens, config=TraceConfig(max_rows=rows, edges_per_row=64), progress=told())
+    shown = view(graph)
     seconds, peak = time.perf_counter() - start, peak_memory_bytes()
-    say(f"{length:,} tokens, {graph.n_features:,} features, {len(graph.rows)} rows: {seconds:.1f} s, balance {graph.balance():.1e}")
+    say(f"{length:,} tokens, {graph.n_features:,} features, {len(graph.rows)} rows, balance {graph.balance():.1e}")
+    say(f"{seconds:.1f} s, of CPU {time.process_time() - used:.1f} s; pruned: {len(shown.nodes):,} nodes and {len(shown.edges):,} edges")
     say(f"peak {peak / 1e9:.2f} GB, before {before / 1e9:.2f} GB")
+    within(f"pruned graph of {length:,} tokens, {len(graph.rows)} rows: peak memory", peak / 1e9, limit=24.0, unit="GB", equal="every row adds up")
 
 
-def write_edges(model: Model, made: Dictionary | DictionarySet, file: Path, *, rows: int) -> None:
-    tokens = (model.tokenizer.encode(TEXT) * 2)[:64]
+def told() -> Progress:
+    """Says when which step was reached."""
     start = time.perf_counter()
-    graph = trace(model, made, tokens, config=TraceConfig(max_rows=rows))
-    say(f"64 tokens, {len(graph.rows):,} rows: {time.perf_counter() - start:.2f} s")
-    nodes = {name: getattr(graph.nodes, name) for name in ("kind", "layer", "position", "feature", "activation")}
-    edges = {name: getattr(graph.edges, name) for name in ("indptr", "source", "weight")}
-    save_file({**nodes, **edges, "rows": graph.rows, "tokens": torch.tensor(tokens).numpy()}, file)
+
+    def tell(step: str, done: float, total: float, unit: str = "", note: str = "") -> None:  # noqa: PLR0917  # the protocol's
+        del unit, note
+        say(f"{time.perf_counter() - start:7.1f} s  {step} {done:g} of {total:g}")
+
+    return tell
 
 
 if __name__ == "__main__":

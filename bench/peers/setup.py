@@ -20,6 +20,11 @@ PEERS = {
         "numpy safetensors pydantic jaxtyping requests python-dotenv tqdm orjson asyncer simple-parsing blobfile transformers",
         "--no-deps neuronpedia==1.2.1 sae-dashboard==0.8.0 eai-delphi==0.1.3 circuit-tracer==0.5.0",
     ],
+    # attribution: its own bounds of transformers and huggingface_hub hold; TransformerLens 4 no longer has the class that it builds on
+    "circuit_tracer": [
+        "transformers==4.57.3 huggingface_hub<1.0 transformer-lens==2.16.1 pyarrow==17.0.0 datasets==2.21.0 einops numpy pydantic safetensors tqdm",
+        "--no-deps circuit-tracer==0.5.0",
+    ],
 }
 """What pip installs after torch, one call an entry."""
 
