@@ -1,7 +1,7 @@
 """The checker that annotations meet when tests run: beartype, with whole numbers serving as floats.
 
-A function's check is compiled when it is first called, and in every test its first calls are checked: to compile all checks, and to make them
-again at each step of a loop, took most of the suite's time.
+A function's check is compiled when it is first called, and in every test its first calls are checked. Functions inside functions are not: they would
+be wrapped anew each time that the outer one runs. All of that took most of the suite's time.
 """
 
 import functools
@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import jaxtyping
 from beartype import BeartypeConf, beartype
 
 CALLS = 30
@@ -18,6 +19,7 @@ CALLS = 30
 _strict = beartype(conf=BeartypeConf(is_pep484_tower=True))
 _checked: Counter[tuple[str, str]] = Counter()
 _left_alone: list[Any] = []
+_jaxtyped: Any = jaxtyping.jaxtyped
 
 
 def check(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -35,6 +37,12 @@ def check(function: Callable[..., Any]) -> Callable[..., Any]:
         return compiled[0](*args, **kwargs)
 
     return checked
+
+
+def outermost(*, typechecker: Any) -> Callable[[Any], Any]:
+    """Stands for `jaxtyping.jaxtyped` in the modules that are checked."""
+    decorate = _jaxtyped(typechecker=typechecker)
+    return lambda found: found if "<locals>" in found.__qualname__ else decorate(found)
 
 
 def begin() -> None:
