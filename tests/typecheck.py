@@ -54,7 +54,7 @@ def begin() -> None:
 
 
 def _leave_alone(module: str, qualname: str) -> None:
-    """Let jaxtyping pass a function by; one inside another function cannot be found by name, and stays checked."""
+    """Let jaxtyping pass a function by."""
     found: Any = sys.modules.get(module)
     for part in qualname.split("."):
         found = inspect.getattr_static(found, part, None)
