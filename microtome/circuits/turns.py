@@ -65,7 +65,7 @@ def by_columns(graph: Graph, columns: Sequence[TokenColumn]) -> Graph:
     edges, size = _edges(graph, new=new, group=group, share=share, n=len(rows))
 
     def summed(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-        return np.bincount(group, weights=share * values, minlength=len(rows))
+        return np.bincount(group, weights=share * values, minlength=len(rows)).astype(np.float64)
 
     silent = _unexpanded(graph, new, rows=rows, nodes=nodes, sizes=sizes)
     expanded = nodes.activation[rows] - silent
@@ -150,7 +150,7 @@ def _edges(
     weight = np.bincount(place.reshape(-1), weights=share[old] * graph.edges.weight[found], minlength=len(key))
     row = key // width
     indptr = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=n))]).astype(np.int64)
-    size = np.bincount(row, weights=np.abs(weight), minlength=n)
+    size = np.bincount(row, weights=np.abs(weight), minlength=n).astype(np.float64)
     return Edges(indptr=indptr, source=(key % width).astype(np.int32), weight=weight.astype(np.float32)), size
 
 

@@ -24,9 +24,10 @@ from microtome.circuits import (
     trace,
 )
 from microtome.circuits.graph import FEATURE
+from microtome.circuits.intervene import Operation
 from microtome.errors import EditsConflict, GraphInvalid, NodeNotFound
 from microtome.models import Model, tiny
-from microtome.steering import Sampling, raw, times_current
+from microtome.steering import Sampling, Strength, raw, times_current
 
 PROMPT = "the world and the user"
 LAST = 2
@@ -58,7 +59,7 @@ def test_one_node_is_predicted_by_its_total_effect_and_several_by_the_graph_read
             assert predicted_change(graph, group, target=target) == pytest.approx((factor - 1) * total[node], rel=1e-4, abs=1e-6)
 
     chosen = [int(node) for node in np.random.default_rng(seed).permutation(features)[:4]]
-    made = [
+    made: list[tuple[int, Strength, Operation]] = [
         (chosen[0], times_current(3.0), "multiply"),
         (chosen[1], raw(0.25), "set"),
         (chosen[2], raw(-2.0), "add"),
@@ -93,8 +94,8 @@ def test_what_reaches_the_target_straight_is_measured_as_predicted_and_the_model
         assert found.nodes == tuple(nodes)
         assert (found.unedited, found.edited) == (None, None)
         assert found.clean == pytest.approx(float(graph.pre[graph.row_of(int(target)) or 0]))
+        json.dumps(found.to_json(), allow_nan=False)
     assert torch.equal(model.logits(tokens), before)
-    json.dumps(found.to_json(), allow_nan=False)
 
 
 def test_shifts_are_probabilities_and_the_prompt_goes_on_both_ways():
