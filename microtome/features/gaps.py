@@ -17,7 +17,9 @@ def to_gaps(positions: Array, *, starts: Array) -> tuple[Array, Array]:
     gaps = np.diff(positions.astype(np.int64), prepend=0)
     firsts = starts[:-1][np.diff(starts) > 0]
     gaps[firsts] = positions[firsts]
-    sizes = sum((gaps >= 1 << _BITS * n).astype(np.int64) for n in range(1, _MOST)) + 1
+    sizes = np.ones(len(gaps), np.int64)
+    for n in range(1, _MOST):
+        sizes += gaps >= 1 << _BITS * n
     ends = np.concatenate([[0], np.cumsum(sizes)])
     packed = np.empty(int(ends[-1]), np.uint8)
     for n in range(_MOST):
