@@ -3,7 +3,8 @@
 The index is that of `pages.py`, with its rows repeated; the places are planted (120 clouds and a haze), for it is drawing that is measured, not the
 layout. First paint: from the navigation's start until the frame after the points were put on the canvas, the median of 5 loads of a fresh tab, the
 server warm. Pan: the mouse drags for 4 seconds; frames that drew the points a second, whole and at 8 × where points are larger. Before the
-clock: every point of the artifact is on the page.
+clock: every point of the artifact is on the page. The mouse is moved from outside, a frame a move: on a busy machine the figure is the pace of the
+moves (it says how many there were), a lower bound of what the page draws.
 """
 
 import json
