@@ -127,13 +127,8 @@ def steer(
         edits = edits_of(edit, parts, loaded)
         with session.step("compare"):
             both = compare(loaded, drawing.prompt(prompt), edits=edits, sampling=sampling, dictionaries=parts.dictionaries)
-        result: dict[str, Any] = {
-            "model": loaded.ref,
-            "quantised": loaded.quantised,
-            "prompt": prompt,
-            "edits": edits,
-            "fingerprint": edits.fingerprint,
-        }
+        result: dict[str, Any] = {"model": loaded.ref, "quantised": loaded.quantised, "prompt": prompt, "edits": edits}
+        result["fingerprint"] = edits.fingerprint
         result, views = result | to_dict(side_by_side(both)), _side_by_side(both, loaded)
         if save_as is not None:
             result["saved"] = str(_save(save_as, edits, loaded, session=session))

@@ -80,18 +80,15 @@ def telling() -> Reader:
 
 
 def test_stories_are_read_at_the_end_of_each_sentence():
+    """Both slots name somebody of the set on held-out stories. So few distinct rows do not say which lag is whose: the test above does."""
     told = [Story(sentences=("on " + a, "is " + b), entities=(a, b)) for a in NAMES for b in NAMES if a != b] * 2
     made = slots(telling(), told=told, steps=200)
     assert sorted(made.names) == ["current", "prior"]
     assert set(made.made) == {f"{name}-{who}" for name in ("current", "prior") for who in NAMES}
-    figures = {result.name: result for result in made.results}
-    for name in ("current", "prior"):
-        assert figures[f"{name}_right"].value > 0.9
-        assert figures[f"{name}_right"].baselines["shuffled"] < 0.7
-    for i, who in enumerate(NAMES):  # the last token is the name itself
-        direction = made.made[f"current-{who}"].direction
-        assert int((V[:8] @ direction.vector).argmax()) == i
-        assert direction.provenance["entities"] == sorted(NAMES)
+    for right in made.right:
+        assert right["current"] + right["prior"] > 0.9
+    assert all(result.baselines["shuffled"] < 0.6 for result in made.results if result.name in ("current_right", "prior_right"))
+    assert made.made["current-Q"].direction.provenance["entities"] == sorted(NAMES)
     assert any("does not show that the model uses it" in note for note in made.notes)
 
 
