@@ -158,8 +158,15 @@ def test_dose_against_effect_stands_with_its_controls(workspace: Path) -> None:
         )
 
     points = (point(0, effect=0, random=0), point(1, effect=0.625, random=0.125))
-    words = {"title": "Feature 7 was added.", "measure": "the share that says it", "edits": "f" * 16}
-    curve = DoseCurve(**words, unedited=0.25, prompts=("My place is",), controls={"random": "by chance."}, points=points)
+    curve = DoseCurve(
+        title="Feature 7 was added.",
+        measure="the share that says it",
+        edits="f" * 16,
+        unedited=0.25,
+        prompts=("My place is",),
+        controls={"random": "by chance."},
+        points=points,
+    )
     content = dataclasses.replace(gather(Workspace(workspace), index=None, costs=(), commands=(), seed=0, n_cards=2), steering=curve)
     parser = Structure()
     parser.feed(render(content))
