@@ -44,8 +44,8 @@ class Start:
     sites: dict[Site, SiteStart]
 
     def scaled(self, rows: Mapping[Site, Tensor]) -> dict[Site, Tensor]:
-        """fp32 rows in scaled units."""
-        return {site: each.float() * self.sites[site].scale for site, each in rows.items()}
+        """fp32 rows in scaled units, of the sites that are trained on."""
+        return {site: rows[site].float() * start.scale for site, start in self.sites.items() if site in rows}
 
     def centre(self, member: Member) -> Float[Tensor, "d_in"]:
         """The mean of what a member reads."""
