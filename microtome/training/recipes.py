@@ -101,6 +101,6 @@ _PLT: dict[str, Any] = {
     ),
     "forward": ForwardConfig(buffer_bytes=2 * 2**30, passes=5),
     "licence": "CC BY-SA 4.0 (Wikipedia)",
-    "expects": "half an hour and 7 GB on 2 cores; figures of the finished set are in its quality.json",
+    "expects": "half an hour and 6 GB on 2 cores; figures of the finished set are in its quality.json",
 }
 RECIPES.register("demo-plt")(TrainRecipe(**_PLT))
