@@ -6,20 +6,21 @@ shown whole. Needs Chromium and playwright. A display shows a frame every 16.7 m
     python bench/graph_page.py
 """
 
-import shutil
+import sys
 import tempfile
-import threading
 from pathlib import Path
 
 import numpy as np
-import uvicorn
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Browser
 from rows import say, within
 
 from microtome.artifacts import Workspace
 from microtome.circuits import Edges, Graph, Nodes
 from microtome.web import create_app
-from microtome.web.server import listen
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from tests.web.chromium import chromium
+from tests.web.serving import serving
 
 N, LAYERS, TOKENS = 5_000, 26, 20
 LIMIT_MS = 50.0
@@ -44,37 +45,28 @@ FRAMES = """async (act) => {
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as folder, listen("127.0.0.1", 0) as listener:
+    with tempfile.TemporaryDirectory() as folder:
         made_up().save(Workspace(folder).place("graph", "many"))
-        server = uvicorn.Server(uvicorn.Config(create_app(Path(folder)), log_level="warning", lifespan="off"))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        try:
-            measure(f"http://127.0.0.1:{listener.getsockname()[1]}/g/many?node=1&edge=1")
-        finally:
-            server.should_exit = True
-            thread.join()
+        with serving(create_app(Path(folder))) as base, chromium() as browser:
+            measure(browser, f"{base}/g/many?node=1&edge=1")
 
 
-def measure(address: str) -> None:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"])
-        page = browser.new_page(viewport={"width": 1400, "height": 900})
-        page.goto(address)
-        page.wait_for_selector(".graph[aria-busy=false] .picture canvas")
-        shown = page.locator("#nodes h2 .quiet").inner_text()
-        assert shown == f"{N + 2:,}", shown
-        for act in ("hover", "scroll"):
-            gaps = np.array(page.evaluate(FRAMES, act))
-            say(f"{act}: {len(gaps)} frames, median {np.median(gaps):.1f} ms, 95 % {np.quantile(gaps, 0.95):.1f} ms, longest {gaps.max():.1f} ms")
-            within(
-                f"graph page of {N:,} nodes, {act}: time between frames, p95",
-                float(np.quantile(gaps, 0.95)),
-                limit=LIMIT_MS,
-                unit="ms",
-                equal="every node is on the page",
-            )
-        browser.close()
+def measure(browser: Browser, address: str) -> None:
+    page = browser.new_page(viewport={"width": 1400, "height": 900})
+    page.goto(address)
+    page.wait_for_selector(".graph[aria-busy=false] .picture canvas")
+    shown = page.locator("#nodes h2 .quiet").inner_text()
+    assert shown == f"{N + 2:,}", shown
+    for act in ("hover", "scroll"):
+        gaps = np.array(page.evaluate(FRAMES, act))
+        say(f"{act}: {len(gaps)} frames, median {np.median(gaps):.1f} ms, 95 % {np.quantile(gaps, 0.95):.1f} ms, longest {gaps.max():.1f} ms")
+        within(
+            f"graph page of {N:,} nodes, {act}: time between frames, p95",
+            float(np.quantile(gaps, 0.95)),
+            limit=LIMIT_MS,
+            unit="ms",
+            equal="every node is on the page",
+        )
 
 
 def made_up() -> Graph:

@@ -9,15 +9,11 @@ moves (it says how many there were), a lower bound of what the page draws.
 
 import json
 import sys
-import threading
 import time
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import uvicorn
 from pages import WIDE, WORK, _index, _wide
 from playwright.sync_api import Browser, Page
 from rows import row, say, within
@@ -30,10 +26,10 @@ from microtome.features.geometry import MapConfig, map_of
 from microtome.features.geometry.naming import named, terms_of
 from microtome.features.points import FILE
 from microtome.web import create_app
-from microtome.web.server import listen
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from tests.web.chromium import chromium
+from tests.web.serving import serving
 
 CLOUDS = 120
 LOADS = 5
@@ -53,7 +49,7 @@ def main() -> None:
     _index()
     wide = _wide()
     _plant(wide)
-    with _served() as base, chromium() as browser:
+    with serving(create_app(WORK)) as base, chromium() as browser:
         paints = [_first_paint(browser, base) for _ in range(LOADS + 1)][1:]
         say(f"first paint, ms: {', '.join(f'{each:.0f}' for each in paints)}")
         within("map of 65,536 features: first paint, no GPU", float(np.median(paints)) / 1000, limit=1.0, unit="s", equal="every point of the file")
@@ -121,19 +117,6 @@ def _page(browser: Browser) -> Page:
     page = browser.new_context(viewport={"width": 1400, "height": 900}, bypass_csp=True).new_page()
     page.add_init_script(_WATCH)
     return page
-
-
-@contextmanager
-def _served() -> Generator[str]:
-    with listen("127.0.0.1", 0) as listener:
-        server = uvicorn.Server(uvicorn.Config(create_app(WORK), log_level="warning", lifespan="off"))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            thread.join()
 
 
 if __name__ == "__main__":
