@@ -110,12 +110,19 @@ def random_graph(seed: int, *, biases: bool = False, unexpanded: int = 0, droppe
     )
 
 
+def stored(graph: Graph) -> Floats:
+    """The stored weights [rows, nodes]."""
+    matrix = np.zeros((len(graph.rows), len(graph.nodes)))
+    for i in range(len(graph.rows)):
+        source, weight = graph.edges.row(i)
+        matrix[i, source] = weight
+    return matrix
+
+
 def dense(graph: Graph) -> Floats:
     """A [nodes, nodes] with the stored weights."""
     matrix = np.zeros((len(graph.nodes), len(graph.nodes)))
-    for i, row in enumerate(graph.rows):
-        source, weight = graph.edges.row(i)
-        matrix[row, source] = weight
+    matrix[graph.rows] = stored(graph)
     return matrix
 
 

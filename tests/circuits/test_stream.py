@@ -1,17 +1,16 @@
 """Graphs through SAEs of the residual stream: what is later reads the SAE's features, error and bias; only features read what came before."""
 
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
 
-from microtome.circuits import Graph, LogitDifference, TraceConfig, head_loadings, node_name, trace
+from microtome.circuits import LogitDifference, TraceConfig, head_loadings, node_name, trace
 from microtome.circuits.graph import ERROR, FEATURE, STREAM_ERROR
 from microtome.circuits.scores import scores, subgraph_scores
 from microtome.dictionaries import SAE, DictionarySet, ReLU
 from microtome.errors import ShapeMismatch
 from microtome.models import Frozen, Model, Site, tiny
+from tests.circuits.made import stored
 
 TOKENS = [17, 44, 101, 60, 203, 44, 9]
 TARGET = LogitDifference(token=5, against=9)
@@ -24,14 +23,6 @@ def sae(model: Model, site: Site, *, seed: int = 0, centred: bool = True) -> SAE
     return SAE(site=site, nonlinearity=ReLU(), weights=weights, input_scale=1.3, centred=centred)
 
 
-def dense(graph: Graph) -> np.ndarray[Any, Any]:
-    made = np.zeros((len(graph.rows), len(graph.nodes)))
-    for i in range(len(graph.rows)):
-        source, weight = graph.edges.row(i)
-        made[i, source] = weight
-    return made
-
-
 @pytest.mark.parametrize("family", ["llama", "gpt_neox", "gemma2", "gpt2"])
 def test_rows_add_up_and_both_engines_agree(family: str) -> None:
     model = tiny(family, n_layers=4)
@@ -39,7 +30,7 @@ def test_rows_add_up_and_both_engines_agree(family: str) -> None:
     sweep, autograd = (trace(model, given, TOKENS, target=TARGET, config=TraceConfig(engine=engine)) for engine in ("sweep", "autograd"))
     assert sweep.config["engine"] == "sweep"
     assert max(sweep.balance(), autograd.balance()) < 1e-4
-    left, right = dense(sweep), dense(autograd)
+    left, right = stored(sweep), stored(autograd)
     assert np.abs(left - right).max() <= 1e-5 * np.abs(right).max()
     codes = given.members[0].encode(model.capture(torch.tensor([TOKENS]), [Site("resid_post", 0)])[Site("resid_post", 0)][0])
     assert (sweep.nodes.layer[sweep.nodes.where("feature")] == 0).sum() == int((codes.values > 0).sum())

@@ -21,6 +21,7 @@ from microtome.dictionaries import SAE, DictionarySet, ReLU, Transcoder, save
 from microtome.directions import Direction
 from microtome.errors import ActivationsNotFinite, ConfigError, GraphUnbalanced, ModelUnsupported, ShapeMismatch, TargetInvalid, TokenOutOfRange
 from microtome.models import TINY_FAMILIES, Frozen, Model, Site, tiny, tiny_tokenizer
+from tests.circuits.made import stored
 
 TOKENS = [17, 44, 101, 60, 203, 44, 9]
 ALL: list[Target] = [Logits(), LogitDifference(token=5, against=9, position=4), Loss(position=2)]
@@ -30,15 +31,6 @@ KINDS: dict[str, dict[str, Any]] = {"layers": {}, "skip": {"skip": True}, "cross
 @cache
 def model_of(family: str) -> Model:
     return tiny(family)
-
-
-def dense(graph: Graph) -> np.ndarray[Any, Any]:
-    """Edges as a matrix: row × node."""
-    made = np.zeros((len(graph.rows), len(graph.nodes)))
-    for i in range(len(graph.rows)):
-        source, weight = graph.edges.row(i)
-        made[i, source] = weight
-    return made
 
 
 MATRIX = [
@@ -57,7 +49,7 @@ def test_inputs_sum_to_what_the_model_measured_and_both_engines_agree(family: st
     assert len(sweep.rows) > 30
     assert np.array_equal(sweep.rows, autograd.rows)
     assert max(sweep.balance(), autograd.balance()) < 1e-4
-    left, right = dense(sweep), dense(autograd)
+    left, right = stored(sweep), stored(autograd)
     assert np.abs(left - right).max() <= 1e-5 * np.abs(right).max()
     assert (np.abs(left).max(1) > 0).all()
 
@@ -67,7 +59,7 @@ def test_doubling_a_feature_with_everything_held_changes_each_pre_activation_by_
     model = model_of(family)
     given = transcoders(model, **KINDS[kind])
     graph = trace(model, given, TOKENS, target=LogitDifference(token=5, against=9))
-    columns, nodes = dense(graph), graph.nodes
+    columns, nodes = stored(graph), graph.nodes
     skips = {layer: member.W_skip * member.input_scale for layer, member in enumerate(given.members) if member.W_skip is not None}  # type: ignore[union-attr]  # all are transcoders
     reads = [member.reads for member in given.members]
     frozen = Frozen(model, torch.tensor(TOKENS), read=[*reads, Site("final_norm")], skips=skips)
@@ -108,9 +100,9 @@ def test_without_adaptive_limits_a_small_graph_is_a_part_of_the_whole_one() -> N
     part = trace(model, given, TOKENS, config=TraceConfig(max_rows=20, update_rows=6, batch_rows=4))
     assert len(part.rows) == 20 + part.n_targets
     assert part.balance() < 1e-4
-    rows = {int(node): row for node, row in zip(whole.rows, dense(whole), strict=True)}
-    for node, row in zip(part.rows, dense(part), strict=True):
-        assert np.allclose(row, rows[int(node)], atol=1e-6 * np.abs(dense(whole)).max())
+    rows = {int(node): row for node, row in zip(whole.rows, stored(whole), strict=True)}
+    for node, row in zip(part.rows, stored(part), strict=True):
+        assert np.allclose(row, rows[int(node)], atol=1e-6 * np.abs(stored(whole)).max())
 
 
 def test_features_are_expanded_by_influence() -> None:
@@ -120,7 +112,7 @@ def test_features_are_expanded_by_influence() -> None:
     whole = trace(model, given, TOKENS, target=LogitDifference(token=5, against=9))
     one = trace(model, given, TOKENS, target=LogitDifference(token=5, against=9), config=TraceConfig(max_rows=6, update_rows=1))
     matrix = np.zeros((len(whole.nodes), len(whole.nodes)))
-    matrix[whole.rows] = np.abs(dense(whole)) / np.abs(dense(whole)).sum(1, keepdims=True)
+    matrix[whole.rows] = np.abs(stored(whole)) / np.abs(stored(whole)).sum(1, keepdims=True)
     expanded: list[int] = []
     start = np.zeros(len(whole.nodes))
     start[-1] = 1
@@ -151,8 +143,8 @@ def test_top_edges_and_the_remainder_still_add_up() -> None:
     top = trace(model, given, TOKENS, config=TraceConfig(edges_per_row=8))
     assert np.diff(top.edges.indptr).max() == 8
     assert top.balance() < 1e-4
-    for node, kept, dropped in zip(top.rows, np.abs(dense(top)), top.dropped_abs, strict=True):
-        full = np.abs(dense(whole)[whole.row_of(int(node))])
+    for node, kept, dropped in zip(top.rows, np.abs(stored(top)), top.dropped_abs, strict=True):
+        full = np.abs(stored(whole)[whole.row_of(int(node))])
         assert np.allclose(np.sort(full)[-8:].sum(), kept.sum(), rtol=1e-5)
         assert np.allclose(full.sum() - kept.sum(), dropped, atol=1e-4)
 
@@ -169,7 +161,7 @@ def test_a_feature_a_direction_and_a_loss_are_targets_at_any_position() -> None:
     assert graph.balance() < 1e-4
     node = whole.node("feature", layer=layer, position=position, feature=feature)
     n = len(whole.nodes) - whole.n_targets
-    assert np.allclose(dense(graph)[-3][:n], dense(whole)[whole.row_of(node)][:n], atol=1e-6)
+    assert np.allclose(stored(graph)[-3][:n], stored(whole)[whole.row_of(node)][:n], atol=1e-6)
     assert graph.pre[-3] == pytest.approx(float(whole.nodes.activation[node]), rel=1e-4)
     frozen = Frozen(model, torch.tensor(TOKENS), read=[site], logits_at=[1])
     assert graph.pre[-2] == pytest.approx(float(direction.project(frozen.clean[site][3])), rel=1e-4)
@@ -334,9 +326,9 @@ def test_a_graph_is_the_same_again_from_disk_and_in_another_thread(tmp_path: Pat
     graph.save(tmp_path / "g")
     read = Graph.open(tmp_path / "g")
     assert read.prompt == "hello world and the"
-    assert np.array_equal(dense(read), dense(graph))
+    assert np.array_equal(stored(read), stored(graph))
     assert replace(read).target_labels == graph.target_labels
     with ThreadPoolExecutor(2) as pool:
         both = list(pool.map(lambda _: trace(model, given, "hello world and the"), range(2)))
-    assert all(np.array_equal(dense(one), dense(graph)) for one in both)
+    assert all(np.array_equal(stored(one), stored(graph)) for one in both)
     assert model.hf.config._attn_implementation != "microtome_held"
