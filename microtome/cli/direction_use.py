@@ -1,7 +1,8 @@
 """`microtome direction calibrate` and `drift`: where texts lie along a direction that is kept."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 from rich.text import Text
@@ -11,6 +12,9 @@ from microtome.cli.made import Place, finish, reader_of
 from microtome.cli.passages import passages_of
 from microtome.cli.session import Common, Session
 from microtome.errors import CorpusInvalid
+
+if TYPE_CHECKING:
+    from microtome.directions import Direction, Reader
 
 
 def calibrate(
@@ -43,16 +47,13 @@ def calibrate(
     chat
         Read each line as a user's turn.
     """
-    from dataclasses import replace
-
     from microtome.directions import load_direction
     from microtome.directions.recipes import Made
     from microtome.stats import Result
 
     with Session(common) as session:
         kept, texts = load_direction(session.workspace.find("direction", direction)), passages_of(passages, chat=chat)
-        reader = reader_of(session, model, place=replace(place, site=place.site or str(kept.site)), span="all")
-        kept.fits(reader.model, site=reader.site)
+        reader = _reader_along(session, model, kept, place=place, span="all")
         with session.step("calibrate"):
             made = kept.calibrated(kept.project(reader.tokens(texts)), source=passages.name)
         calibration = made.calibration
@@ -85,16 +86,13 @@ def drift(
     conversations
         A .jsonl with "messages".
     """
-    from dataclasses import replace
-
     from microtome.conversation import Conversation
     from microtome.directions import load_direction
     from microtome.directions.recipes import drift as along
 
     with Session(common) as session:
         kept, talks = load_direction(session.workspace.find("direction", direction)), passages_of(conversations, chat=False)
-        reader = reader_of(session, model, place=replace(place, site=place.site or str(kept.site)), span="reply")
-        kept.fits(reader.model, site=reader.site)
+        reader = _reader_along(session, model, kept, place=place, span="reply")
         table = titled(f"coordinate of each reply along {kept.name}{f', {kept.sign}' if kept.sign else ''}")
         for heading in ("talk", "turn", "coordinate"):
             table.add_column(heading, justify="right")
@@ -107,3 +105,10 @@ def drift(
                     rows.append({"conversation": number, "turn": turn.turn, "coordinate": turn.coordinate})
                     table.add_row(*(Text(plain(cell)) for cell in (str(number), str(turn.turn), f"{turn.coordinate:.3f}")))
         session.result({"direction": kept.name, "fingerprint": kept.fingerprint, "turns": rows}, table)
+
+
+def _reader_along(session: Session, ref: str, kept: "Direction", *, place: Place, span: str) -> "Reader":  # whose, of what, along what
+    """A reader at the direction's own site unless another is named; the direction fits it."""
+    reader = reader_of(session, ref, place=replace(place, site=place.site or str(kept.site)), span=span)
+    kept.fits(reader.model, site=reader.site)
+    return reader

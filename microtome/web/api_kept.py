@@ -106,4 +106,4 @@ def _add_writes(router: APIRouter, shelf: Shelf) -> None:
 
 
 def _lists(index: FeatureIndex) -> list[dict[str, object]]:
-    return [{"name": each.name, "size": len(each.features)} for each in index.kept().lists]
+    return [{"name": name, "size": len(features)} for name, (_, features) in index.store.catalogue.lists(index.id).items()]
