@@ -69,8 +69,12 @@ class ForwardStream(Shuffled[dict[Site, Tensor]]):
         seed: int,
         split: str = "train",
         config: ForwardConfig | None = None,
+        limits: dict[Site, float] | None = None,
     ) -> None:
-        """Raises `ShapeMismatch`, `SiteNotFound`, `NotEnoughTokens` as a harvest and its stream do; `ConfigError` when the buffer is too small."""
+        """`limits` holds the norms above which rows are sinks, and gets those that it lacks: streams of one model and split may share it.
+
+        Raises `ShapeMismatch`, `SiteNotFound`, `NotEnoughTokens` as a harvest and its stream do; `ConfigError` when the buffer is too small.
+        """
         check_model_fits(model, corpus)
         check_batch_size(batch_size)
         self.sites = tuple(sites)
@@ -79,7 +83,7 @@ class ForwardStream(Shuffled[dict[Site, Tensor]]):
         self.seed = seed
         self.config = config or ForwardConfig()
         self._model, self._corpus = model, corpus
-        self._forward = _Forward(model, corpus, self.config.harvest(self.sites), split=split)
+        self._forward = _Forward(model, corpus, self.config.harvest(self.sites), split=split, limits=limits)
         row_bytes = sum(model.width(site) for site in self.sites) * torch.empty(0, dtype=self._forward.dtype).element_size()
         self.buffer_rows = self.config.buffer_bytes // row_bytes
         largest = int(self._forward.rows.max())
@@ -119,7 +123,7 @@ class ForwardStream(Shuffled[dict[Site, Tensor]]):
 class _Forward:
     """Runs groups of contexts of one split and keeps their rows."""
 
-    def __init__(self, model: Model, corpus: Corpus, config: HarvestConfig, *, split: str) -> None:
+    def __init__(self, model: Model, corpus: Corpus, config: HarvestConfig, *, split: str, limits: dict[Site, float] | None = None) -> None:
         for site in config.sites:
             model.site(site)
         self._model, self._corpus, self._config = model, corpus, config
@@ -135,15 +139,17 @@ class _Forward:
         """Contexts that share a forward, in the order of the corpus' shards."""
         self.rows = np.array([int(per_context[group].sum()) for group in self.groups])
         """Kept rows of each group."""
-        self._limits: dict[Site, float] | None = None
+        self._limits: dict[Site, float] = {} if limits is None else limits
 
     @property
     def limits(self) -> Mapping[Site, float]:
         """The norm above which a row is a sink; found from a fixed sample of groups the first time."""
-        if self._limits is None:
-            ratio = self._corpus.config.sink_norm_ratio
-            self._limits = {} if ratio is None else {site: ratio * median for site, median in self._medians().items()}
-        return self._limits
+        ratio = self._corpus.config.sink_norm_ratio
+        if ratio is None:
+            return {}
+        if not self._limits.keys() >= set(self._config.sites):
+            self._limits |= {site: ratio * median for site, median in self._medians().items()}
+        return {site: self._limits[site] for site in self._config.sites}
 
     def empty(self, rows: int) -> tuple[Tensor, ...]:
         """A buffer for each site."""

@@ -15,7 +15,7 @@ from microtome.training.config import Pooling, TrainConfig
 from microtome.training.measures import Held
 from microtome.training.source import Batches
 
-HELD_BYTES = {"train": 2**30, "dev": 2**28, "test": 2**30}
+HELD_BYTES = {"train": 2**27, "dev": 2**28, "test": 2**29}
 """Held-out rows of all sites together take at most this much memory; fewer rows are measured where there are many sites. Those of the dev split
 are held while training holds the most."""
 
@@ -45,7 +45,12 @@ class FromForward:
 
     @cached_property
     def _readers(self) -> dict[tuple[Site, ...], ForwardStream]:
-        """What reads held-out rows, by sites: the norms of sinks are measured once."""
+        """What reads held-out rows, by sites."""
+        return {}
+
+    @cached_property
+    def _limits(self) -> dict[Site, float]:
+        """Norms of sinks, measured once."""
         return {}
 
     @property
@@ -89,7 +94,8 @@ class FromForward:
 
     def stream(self, config: TrainConfig) -> Batches:
         """The stream of the train split; `NotEnoughTokens` where it holds less than a batch."""
-        made = ForwardStream(self.model, self.corpus, sites=config.sites, batch_size=config.batch_size, seed=config.seed, config=self.config)
+        numbers = {"batch_size": config.batch_size, "seed": config.seed}
+        made = ForwardStream(self.model, self.corpus, sites=config.sites, config=self.config, limits=self._limits, **numbers)
         if made.n_rows < config.batch_size:
             do = "Lower batch_size, or take a larger corpus."
             raise NotEnoughTokens("the train split holds less than one batch.", got=made.n_rows, wanted=config.batch_size, do=do)
@@ -100,6 +106,6 @@ class FromForward:
         assert pooling == "token"
         row_bytes = sum(self.width(site) for site in sites) * torch.empty(0, dtype=getattr(torch, self.config.dtype)).element_size()
         if sites not in self._readers:
-            self._readers[sites] = ForwardStream(self.model, self.corpus, sites=sites, batch_size=1, seed=0, config=self.config)
+            self._readers[sites] = ForwardStream(self.model, self.corpus, sites=sites, batch_size=1, seed=0, config=self.config, limits=self._limits)
         found = self._readers[sites].fixed(min(n, max(1, HELD_BYTES[split] // row_bytes)), split=split)
         return Held(rows={site: each.x for site, each in found.items()}, docs=next(iter(found.values())).docs)

@@ -36,6 +36,7 @@ def measure_quality(  # noqa: PLR0913  # what, on what, and how much of it
     split: Split = "test",
     tokens: int = 65_536,
     ce_tokens: int = 2048,
+    alone: bool | None = None,
     progress: Progress | None = None,
 ) -> Quality:
     """Measure `dictionary` on at most `tokens` kept tokens of a split, and with `model` on `ce_tokens` tokens of its contexts.
@@ -45,7 +46,8 @@ def measure_quality(  # noqa: PLR0913  # what, on what, and how much of it
     - **Cross-entropy recovered** = (CE(mean) - CE(dictionary)) / (CE(mean) - CE(original)), CE of the next token with the activations of the sites
       written replaced at every kept token (for transcoders, the MLP's output): 1 is the model itself, 0 is what replacing each activation by the
       mean leaves. Tokens that are not kept (specials, template, attention sinks) pass unchanged throughout. Not defined (None, with the reason in
-      `ce_undefined`) where the interval of CE(mean) - CE(original) reaches 0. Each of several sites alone is measured on half of the tokens.
+      `ce_undefined`) where the interval of CE(mean) - CE(original) reaches 0. Each of several sites alone is measured on half of the tokens: of at
+      most eight sites, of more (a forward through 30 layers takes as long for one as for all) only with `alone=True`.
 
     Intervals are 95 %, by resampling documents (the dead share's is Wilson's over features). The controls are those that make sense for the kind,
     see `microtome.training.controls`; why one is not there is in `left_out`. A dictionary of pooled rows is measured on those of `turns`, without
@@ -53,7 +55,7 @@ def measure_quality(  # noqa: PLR0913  # what, on what, and how much of it
     """
     check_model(model, shards)
     source = shards if isinstance(shards, FromForward) else StoredRows(shards=shards, corpus=corpus, turns=turns)
-    return quality_beside(dictionary, Yardstick(source, model=model, split=split, tokens=tokens, ce_tokens=ce_tokens), progress=progress)
+    return quality_beside(dictionary, Yardstick(source, model=model, split=split, tokens=tokens, ce_tokens=ce_tokens, alone=alone), progress=progress)
 
 
 def quality_beside(dictionary: Made, yardstick: Yardstick, *, progress: Progress | None = None) -> Quality:

@@ -22,6 +22,8 @@ from microtome.training.splice import Spliced, Splicer, Sums, Variant, contexts_
 CONTROL_ROWS = 16_384
 """Held-out rows that controls other than `random` and `mean` are measured on, evenly spaced among all."""
 _MEAN_ROWS = 16_384
+ALONE_SITES = 8
+"""Each of so many sites written is also spliced alone; of more, only when asked, since every one takes three forwards of its own."""
 Split = Literal["train", "dev", "test"]
 Kept = TypeVar("Kept")
 
@@ -55,11 +57,20 @@ class Yardstick:
     """Measures dictionaries. What does not depend on the dictionary is done once: rows, the unedited forward, the mean, PCA, k-means, neurons."""
 
     def __init__(
-        self, source: StoredRows | FromForward, *, model: Model | None = None, split: Split = "test", tokens: int = 65_536, ce_tokens: int = 2048
+        self,
+        source: StoredRows | FromForward,
+        *,
+        model: Model | None = None,
+        split: Split = "test",
+        tokens: int = 65_536,
+        ce_tokens: int = 2048,
+        alone: bool | None = None,
     ) -> None:
+        """`alone`: whether each of several sites is spliced alone too; None says yes to at most `ALONE_SITES`."""
         self.source = source
         self.model = model
         self.split: Split = split
+        self._alone_too = alone
         self._tokens, self._ce_tokens = tokens, ce_tokens
         self._kept: dict[tuple[object, ...], object] = {}
 
@@ -138,6 +149,8 @@ class Yardstick:
         """Each of several sites alone, on half of the tokens."""
         writes = _writes(dictionary)
         if len(writes) == 1:
+            return {}
+        if not (len(writes) <= ALONE_SITES if self._alone_too is None else self._alone_too):
             return {}
         splicer, mean = self._fewer, self._mean(dictionary)
         new = [site for site in writes if ("mean alone", writes, site) not in self._kept]

@@ -31,11 +31,20 @@ def shards(tmp_path: Path, model: Model, corpus: Corpus) -> Shards:
     return harvest(model, corpus, config=HarvestConfig(sites=SITES, batch_tokens=TOKENS, dtype="float32"), out=tmp_path / "shards")
 
 
-def stream_of(model: Model, corpus: Corpus, *, split: str = "train", rows: int = 300, batch_size: int = 50, seed: int = 0) -> ForwardStream:
+def stream_of(
+    model: Model,
+    corpus: Corpus,
+    *,
+    split: str = "train",
+    rows: int = 300,
+    batch_size: int = 50,
+    seed: int = 0,
+    limits: dict[Site, float] | None = None,
+) -> ForwardStream:
     """With a buffer of `rows` rows."""
     size = rows * 4 * sum(model.width(site) for site in SITES)
     config = ForwardConfig(dtype="float32", batch_tokens=TOKENS, buffer_bytes=size)
-    return ForwardStream(model, corpus, sites=SITES, batch_size=batch_size, seed=seed, split=split, config=config)
+    return ForwardStream(model, corpus, sites=SITES, batch_size=batch_size, seed=seed, split=split, config=config, limits=limits)
 
 
 def served_by(stream: ForwardStream, rows: int) -> Rows:
@@ -138,6 +147,13 @@ def test_sinks_are_left_out(model: Model, corpus: Corpus, *, monkeypatch: pytest
     assert (stream.epoch, stream.served) == (1, wanted)
     assert max(max(map(abs, row)) for row in served) < 100
     assert not np.isin(corpus.tokens[stream.fixed(200, split="train")[SITES[0]].positions.numpy()], [sink]).any()
+
+    shared: dict[Site, float] = {}
+    first = stream_of(model, corpus, batch_size=1, limits=shared)
+    assert served_by(first, wanted) == served
+    assert set(shared) == set(SITES)
+    known = stream_of(model, corpus, batch_size=1, limits=dict.fromkeys(SITES, 1e9))
+    assert max(max(map(abs, row)) for row in served_by(known, known.n_rows)) > 100
 
 
 def test_rows_have_the_asked_type_and_batches_are_not_overwritten(model: Model, corpus: Corpus) -> None:

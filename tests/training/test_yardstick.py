@@ -86,7 +86,7 @@ def transcoder(model: Model, layer: int, *, nonlinearity: Nonlinearity) -> Trans
     return Transcoder(reads=Site("mlp_in", layer), writes=(Site("mlp_out", layer),), nonlinearity=nonlinearity, weights=weights, input_scale=1.0)
 
 
-def test_a_models_own_neurons_stand_beside_transcoders_and_sets_of_them(tmp_path: Path) -> None:
+def test_a_models_own_neurons_stand_beside_transcoders_and_sets_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny("llama")
     (tmp_path / "text.jsonl").write_text("\n".join(json.dumps({"text": f"{n} and {n * n} are numbers, as {n * n * n} is"}) for n in range(80)))
     corpus = build_corpus(model, CorpusConfig(source=str(tmp_path / "text.jsonl"), context_length=32, split=(0.5, 0.2, 0.3)), out=tmp_path / "c")
@@ -108,6 +108,13 @@ def test_a_models_own_neurons_stand_beside_transcoders_and_sets_of_them(tmp_path
     of_set = measure_quality(both, shards, corpus=corpus, model=model, ce_tokens=200)
     assert of_set.by_site[1].fvu.baselines["neurons"] == pytest.approx(quality.fvu.baselines["neurons"], rel=1e-6)
     assert measure_quality(one, shards, corpus=corpus).controls_left_out["neurons"] == "are the model's, which was not given"
+
+    assert all(each.ce_recovered is not None or each.ce_undefined for each in of_set.by_site)
+    monkeypatch.setattr("microtome.training.yardstick.ALONE_SITES", 1)
+    fewer = measure_quality(both, shards, corpus=corpus, model=model, ce_tokens=200)
+    assert all(each.ce_recovered is None and not each.ce_undefined for each in fewer.by_site)
+    asked = measure_quality(both, shards, corpus=corpus, model=model, ce_tokens=200, alone=True)
+    assert asked.by_site == of_set.by_site
 
 
 def test_a_set_of_autoencoders_has_components_and_centroids_of_each_layer() -> None:

@@ -81,7 +81,7 @@ class Quantised:
 def _column_sizes(rows: Float[Tensor, "n d"]) -> Float[Tensor, "d"]:
     """Norms of the columns of a sample of rows, up to a factor; not below a thousandth of their mean."""
     sample = rows[:: max(1, len(rows) // 512)]
-    sizes = torch.linalg.vector_norm(sample, dim=0)
+    sizes = sample.square().sum(0).sqrt()
     if not _SMALL < float(sizes.max()) < _LARGE:  # squares beyond fp32: relative to the largest entry
         sizes = torch.linalg.vector_norm(sample / sample.abs().amax().clamp_min(1e-36), dim=0)
     return sizes.clamp_min(1e-3 * float(sizes.mean()))
