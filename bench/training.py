@@ -5,7 +5,7 @@ falls linearly to 0, and is timed from batch to batch; the step is the median. E
 worse than the peer's by more than 1 %. The physical limit is one encoder product of the batch in the fastest floating-point type of the machine.
 
 The rows are synthetic: sums of a few of 8,192 random directions with power-law rates (24 a row), log-normal sizes, and noise. SAELens' fastest
-setting is `autocast` where the processor multiplies bf16, else its default; what ran is in the row. `--quick` takes few steps and asserts nothing.
+setting is `autocast` where the processor multiplies bf16, else its default; what ran is in the row. `--quick` takes few steps and asserts nothing; `topk-4608 batchtopk-18432` runs these alone.
 """
 
 import json
@@ -47,6 +47,7 @@ def main() -> None:
     import setup as peers
 
     quick = "--quick" in sys.argv
+    only = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
     if not ROWS.exists():
         make_rows(ROWS)
     programs = {"ours": [sys.executable, str(HERE / "training.py"), "--ours"]}
@@ -55,6 +56,8 @@ def main() -> None:
     with_bf16 = has_bf16_unit()
     for architecture, bars in BARS.items():
         for d_dict, steps in SIZES.items():
+            if only and f"{architecture}-{d_dict}" not in only:
+                continue
             wanted = ["ours", *(name for name in bars if name in programs)]
             found = {name: _timed(name, programs[name], d_dict=d_dict, steps=4 if quick else steps, architecture=architecture) for name in wanted}
             if with_bf16:

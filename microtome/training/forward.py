@@ -111,8 +111,9 @@ class Forward:
     """Of each prefix."""
 
 
-def reconstruct(inputs: Sequence[Tensor], weights: Parameters, *, plan: Plan, encoders: Sequence[Encoder]) -> Forward:
-    """Encode every member and add up what they write, prefix after prefix."""
+def reconstruct(inputs: Sequence[Tensor], weights: Parameters, *, plan: Plan, encoders: Sequence[Encoder], bare: bool = False) -> Forward:
+    """Encode every member and add up what they write, prefix after prefix; `bare`, which only a plan without skips to one target may be, leaves
+    b_dec out."""
     x = [each - weights.b_dec for each in inputs] if plan.layout.centred else list(inputs)
     active = [rule.activate(each, encoder) for rule, each, encoder in zip(plan.rules, x, encoders, strict=True)]
     made = None if plan.one_target and not any("W_skip" in member for member in weights.members) else weights.b_dec.expand(len(x[0]), -1).clone()
@@ -126,7 +127,7 @@ def reconstruct(inputs: Sequence[Tensor], weights: Parameters, *, plan: Plan, en
             part = each.support.part(low, high)
             rows = plan.group.over_features(part.support.decode(each.values[part.place], member["W_dec"]))
             if made is None:
-                made = rows.add_(weights.b_dec)
+                made = rows if bare else rows.add_(weights.b_dec)
             else:
                 plan.write(made, number, rows=rows)
         assert made is not None

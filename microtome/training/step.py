@@ -30,8 +30,10 @@ class Stepped:
 
 def step(batch: Batch, weights: Parameters, *, plan: Plan, encoders: Sequence[Encoder], share: float = 1.0) -> Stepped:
     """Loss and gradients of one batch; `share` of their coefficients is what the penalties count."""
-    forward = reconstruct(batch.inputs, weights, plan=plan, encoders=encoders)
-    targets = [batch.target] * len(plan.prefixes)
+    own = plan.one_target and plan.layout.centred and batch.prefix_target is None and batch.inputs[0] is batch.target
+    # A dictionary of what it reads: the encoder's input is the target less b_dec, which spares a pass over the batch.
+    forward = reconstruct(batch.inputs, weights, plan=plan, encoders=encoders, bare=own)
+    targets = [forward.x[0] if own else batch.target] * len(plan.prefixes)
     if batch.prefix_target is not None:
         targets[0] = batch.prefix_target
     errors = [made.sub_(wanted) for made, wanted in zip(forward.reconstructions, targets, strict=True)]
