@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from microtome.artifacts import read_manifest
-from microtome.circuits.collect import Collected
+from microtome.circuits.collect import Collected, Entries, entries_of
 from microtome.circuits.engine_autograd import AutogradEngine
 from microtome.circuits.engine_sweep import SweepEngine
 from microtome.circuits.graph import TARGET, Graph, Nodes
@@ -133,7 +133,7 @@ class Tracing:
 
     def __init__(self, replacement: Replacement, sources: Sources, engine: Engine, *, settings: TraceConfig) -> None:
         self.replacement, self.sources, self.engine, self.settings = replacement, sources, engine, settings
-        self.collected = Collected(len(sources.columns), most=settings.edges_per_row)
+        self.collected = Collected(len(sources.columns))
         self.node: list[int] = []
         """By row collected, its column; −1 − i for the target i."""
         self.rows: list[Rows] = []
@@ -205,17 +205,19 @@ class Tracing:
         by_position = torch.argsort(rows.position, stable=True)
         batches = [by_position[first : first + size] for first in range(0, len(rows), size)]
         batches = [batch[torch.argsort(rows.place[batch], descending=True, stable=True)] for batch in batches]
-        ready: dict[int, Tensor] = {}
-        done = 0
+        ready: dict[int, Entries] = {}
+
+        def traced(place: int) -> tuple[int, Entries]:
+            return place, entries_of(self.effects(rows.take(batches[place])), most=self.settings.edges_per_row)
+
         with self._workers(len(batches)) as run_all:
-            for place, block in run_all(lambda place: (place, self.effects(rows.take(batches[place]))), range(len(batches))):
-                ready[place] = block
-                while done in ready:  # in their order, so that a graph is the same every time
-                    self.collected.add(ready.pop(done))
-                    self.rows.append(rows.take(batches[done]))
-                    self.node += [nodes[i] for i in batches[done].tolist()]
-                    yield len(batches[done])
-                    done += 1
+            for place, entries in run_all(traced, reversed(range(len(batches)))):  # the longest first, so that no core waits at the end
+                ready[place] = entries
+                yield len(batches[place])
+        for place, batch in enumerate(batches):  # in their order, so that a graph is the same every time
+            self.collected.add(ready.pop(place))
+            self.rows.append(rows.take(batch))
+            self.node += [nodes[i] for i in batch.tolist()]
 
     def _workers(self, n_batches: int) -> AbstractContextManager[RunAll]:
         """A thread for each core where several batches are small and the sweep makes them; one after the other elsewhere."""

@@ -24,39 +24,55 @@ class _Stretch(NamedTuple):
     weight: npt.NDArray[np.float32]
 
 
-class Collected:
-    """Rows of effects over the columns of a graph, each stored whole or as its `most` strongest edges and the remainder."""
+class Entries(NamedTuple):
+    """Rows of effects, sparse."""
 
-    def __init__(self, n_columns: int, *, most: int | None) -> None:
+    counts: Ints
+    """Entries of each row."""
+    source: npt.NDArray[np.int32]
+    weight: npt.NDArray[np.float32]
+    rest: Floats
+    """What each row lacks, [rows, 2]: its sum and the sum of its sizes."""
+    total: Floats
+    """By row, the sum of the sizes of all its effects."""
+
+
+def entries_of(block: Float[Tensor, "n columns"], *, most: int | None) -> Entries:
+    """Rows whole, or the `most` strongest effects of each and the remainder."""
+    total = block.abs().sum(1, dtype=torch.float64)
+    if most is None or most >= block.shape[1]:
+        dense = block.float().cpu().numpy()
+        flat = np.flatnonzero(dense)
+        counts = np.count_nonzero(dense, axis=1).astype(np.int64)
+        source = flat - np.repeat(np.arange(len(dense)) * dense.shape[1], counts)
+        return Entries(counts, source.astype(np.int32), dense.ravel()[flat], np.zeros((len(dense), 2)), total.cpu().numpy())
+    kept = block.abs().topk(most, dim=1, sorted=False).indices.sort(1).values
+    weights = block.gather(1, kept)
+    real = weights != 0
+    stored, stored_abs = weights.sum(1, dtype=torch.float64), weights.abs().sum(1, dtype=torch.float64)
+    rest = torch.stack([block.sum(1, dtype=torch.float64) - stored, (total - stored_abs).clamp_min(0)], 1)
+    arrays = (real.sum(1), kept[real].to(torch.int32), weights[real].float(), rest, total)
+    return Entries(*(each.cpu().numpy() for each in arrays))
+
+
+class Collected:
+    """Rows of effects over the columns of a graph, in the order in which they were added."""
+
+    def __init__(self, n_columns: int) -> None:
         self.n_columns = n_columns
-        self.most = most
-        self._counts: list[npt.NDArray[np.int64]] = []
+        self._counts: list[Ints] = []
         self._source: list[npt.NDArray[np.int32]] = []
         self._weight: list[npt.NDArray[np.float32]] = []
         self._rest: list[Floats] = []
         self._total: list[Floats] = []
 
-    def add(self, block: Float[Tensor, "n columns"]) -> None:
+    def add(self, rows: Entries) -> None:
         """Append rows."""
-        signed, absolute = block.sum(1, dtype=torch.float64), block.abs().sum(1, dtype=torch.float64)
-        if self.most is not None and self.most < block.shape[1]:
-            kept = block.abs().topk(self.most, dim=1, sorted=False).indices.sort(1).values
-            weights = block.gather(1, kept)
-            real = weights != 0
-            rows, source, weight = real.nonzero()[:, 0], kept[real], weights[real]
-        else:
-            rows, source = block.nonzero(as_tuple=True)
-            weight = block[rows, source]
-        counts = torch.bincount(rows, minlength=len(block))
-        stored = torch.zeros_like(signed).index_add_(0, rows, weight.double())
-        stored_abs = torch.zeros_like(signed).index_add_(0, rows, weight.double().abs())
-        whole = self.most is None or self.most >= block.shape[1]
-        rest = [torch.zeros_like(signed)] * 2 if whole else [signed - stored, (absolute - stored_abs).clamp_min(0)]
-        self._counts.append(counts.cpu().numpy())
-        self._source.append(source.to(torch.int32).cpu().numpy())
-        self._weight.append(weight.float().cpu().numpy())
-        self._rest.append(torch.stack(rest, 1).cpu().numpy())
-        self._total.append(absolute.cpu().numpy())
+        self._counts.append(rows.counts)
+        self._source.append(rows.source)
+        self._weight.append(rows.weight)
+        self._rest.append(rows.rest)
+        self._total.append(rows.total)
 
     def __len__(self) -> int:
         return sum(map(len, self._counts))
