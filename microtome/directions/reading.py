@@ -1,12 +1,14 @@
 """Reading one vector a passage: the mean over a span of its tokens at one site."""
 
 from collections.abc import Generator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias, get_args
 
 import torch
 
 from microtome.conversation import Conversation, Turn
+from microtome.devices import core_workers
 from microtome.errors import ConfigError, NotEnoughTokens, TokenOutOfRange, nearest
 from microtome.models import Model, Site, TurnSpan, render
 from microtome.progress import Progress, Throttled
@@ -103,8 +105,8 @@ class Reader:
         spots = [_spots(self.span, each, self.model, number=i) for i, each in enumerate(laid)]
         order = sorted(range(len(laid)), key=lambda i: len(laid[i].tokens))
         report, done = Throttled(self.progress), 0
-        for start in range(0, len(order), self.batch_size):
-            some = order[start : start + self.batch_size]
+
+        def read(some: list[int]) -> list[tuple[int, Tensor]]:
             width = max(len(laid[i].tokens) for i in some)
             tokens = torch.full((len(some), width), self.model.tokenizer.pad, dtype=torch.int64)
             mask = torch.zeros(len(some), width, dtype=torch.bool)
@@ -112,10 +114,13 @@ class Reader:
                 n = len(laid[i].tokens)
                 tokens[row, :n], mask[row, :n] = torch.tensor(laid[i].tokens), True
             values = self.model.capture(tokens, [self.site], mask=mask)[self.site]
-            for row, i in enumerate(some):
-                yield i, values[row, spots[i]].float().cpu()
-            done += len(some)
-            report(f"read {self.site}", done, len(order), unit="passages")
+            return [(i, values[row, spots[i]].float().cpu()) for row, i in enumerate(some)]
+
+        with nullcontext(map) if self.model.is_tapped else core_workers(self.model.device) as run_all:
+            for found in run_all(read, (order[start : start + self.batch_size] for start in range(0, len(order), self.batch_size))):
+                yield from found
+                done += len(found)
+                report(f"read {self.site}", done, len(order), unit="passages")
 
 
 @dataclass(frozen=True, kw_only=True)

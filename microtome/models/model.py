@@ -163,6 +163,11 @@ class Model:
             self.site(site)
         return self._taps.tap(read=read, edit=edits)
 
+    @property
+    def is_tapped(self) -> bool:
+        """Whether forwards of this thread are read or edited by a `tap` around them; those of other threads are not, so keep them here then."""
+        return self._taps.is_open
+
     @torch.no_grad()
     def capture(
         self, tokens: Int[Tensor, "batch pos"], sites: Iterable[Site], *, mask: Bool[Tensor, "batch pos"] | None = None

@@ -108,6 +108,11 @@ class Taps:
             _OPEN.reset(token)
         _refuse_overwritten(frame)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether forwards of this thread run under a tap; those of other threads do not."""
+        return any(frame.taps is self for frame in _OPEN.get())
+
     def _install(self, module: nn.Module, side: str, here: tuple[tuple[Site, float], ...]) -> None:
         def after(_: nn.Module, __: tuple[Any, ...], out: Any) -> Any:
             if not _OPEN.get():

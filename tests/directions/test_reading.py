@@ -79,3 +79,22 @@ def test_a_misspelt_span_is_refused(text: str):
 def test_an_answer_that_is_there_is_read_and_one_that_is_not_is_awaited():
     given = Conversation(turns=(*TALK.turns, Turn(role="user", content="and?")))
     torch.testing.assert_close(read(given, "last"), whole(given, reply=True)[-1:])
+
+
+def test_two_cores_read_the_same_and_see_the_edits_around_them():
+    passages = [f"hello in the world, {n} times" for n in range(5)]
+    reader, threads = Reader(model=MODEL, site=SITE, batch_size=2), torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        plain = reader.rows(passages)
+        assert not MODEL.is_tapped
+        with MODEL.tap(edit={Site("resid_pre", 0): lambda x: 2 * x + 1}):
+            assert MODEL.is_tapped
+            edited = reader.rows(passages)
+    finally:
+        torch.set_num_threads(threads)
+    alone = torch.stack([reader.rows([passage])[0] for passage in passages])
+    torch.testing.assert_close(plain, alone, atol=1e-5, rtol=1e-5)
+    with MODEL.tap(edit={Site("resid_pre", 0): lambda x: 2 * x + 1}):
+        torch.testing.assert_close(edited, reader.rows(passages), atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(plain, edited)
