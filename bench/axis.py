@@ -4,11 +4,12 @@ Fifty replies a role (5 system prompts × 10 questions, the least that "The Assi
 in role, and we have no judge) of at most 24 tokens, and forty of the default assistant: 1,540 replies. Replies are kept as they come, so the
 script may be stopped and run again: the seconds of all runs with the same folder are added up. `--roles 8` measures a part.
 
-    python bench/axis.py FOLDER [--roles N]
+    python bench/axis.py [FOLDER] [--roles N]    FOLDER: bench/.work/axis unless given
 
 Equality: an interrupted run and one without a stop give the same vector, to the bit (asserted on two roles).
 """
 
+import argparse
 import json
 import os
 import subprocess
@@ -27,8 +28,11 @@ ALL_ROLES, DEFAULT_REPLIES, REPLIES = 30, 40, 50
 
 
 def main() -> None:
-    folder = Path(sys.argv[1])
-    roles = int(sys.argv[sys.argv.index("--roles") + 1]) if "--roles" in sys.argv else ALL_ROLES
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, nargs="?", default=Path(__file__).parent / ".work" / "axis")
+    parser.add_argument("--roles", type=int, default=ALL_ROLES)
+    asked = parser.parse_args()
+    folder, roles = asked.folder, asked.roles
     folder.mkdir(parents=True, exist_ok=True)
     ledger = folder / "seconds.json"
     before = json.loads(ledger.read_text()) if ledger.is_file() else 0.0

@@ -5,7 +5,8 @@ falls linearly to 0, and is timed from batch to batch; the step is the median. E
 worse than the peer's by more than 1 %. The physical limit is one encoder product of the batch in the fastest floating-point type of the machine.
 
 The rows are synthetic: sums of a few of 8,192 random directions with power-law rates (24 a row), log-normal sizes, and noise. SAELens' fastest
-setting is `autocast` where the processor multiplies bf16, else its default; what ran is in the row. `--quick` takes few steps and asserts nothing; `topk-4608 batchtopk-18432` runs these alone.
+setting is `autocast` where the processor multiplies bf16, else its default; what ran is in the row. `--quick` takes few steps and asserts nothing;
+`topk-4608 batchtopk-18432` runs these alone.
 """
 
 import json

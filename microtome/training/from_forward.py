@@ -94,8 +94,15 @@ class FromForward:
 
     def stream(self, config: TrainConfig) -> Batches:
         """The stream of the train split; `NotEnoughTokens` where it holds less than a batch."""
-        numbers = {"batch_size": config.batch_size, "seed": config.seed}
-        made = ForwardStream(self.model, self.corpus, sites=config.sites, config=self.config, limits=self._limits, **numbers)
+        made = ForwardStream(
+            self.model,
+            self.corpus,
+            sites=config.sites,
+            batch_size=config.batch_size,
+            seed=config.seed,
+            config=self.config,
+            limits=self._limits,
+        )
         if made.n_rows < config.batch_size:
             do = "Lower batch_size, or take a larger corpus."
             raise NotEnoughTokens("the train split holds less than one batch.", got=made.n_rows, wanted=config.batch_size, do=do)
