@@ -144,7 +144,7 @@ def test_a_group_is_what_it_is_alone_and_the_model_is_as_it_was():
     for patching in (Patching(), Patching(end_layer=1), Patching(attention="live", end_layer=2)):
         together = logits_of(model, dictionaries, *groups, patching=patching)
         alone = torch.cat([logits_of(model, dictionaries, group, patching=patching) for group in groups])
-        assert float((together - alone).abs().max() / alone.abs().max()) < 2e-5  # threads split products otherwise
+        assert torch.allclose(together, alone, atol=1e-5)
         assert torch.equal(model.logits(tokens), before)
     broken = Intervention(layer=0, feature=99, positions=Window(start=3, stop=4), operation="multiply", strength=times_current(0))
     with pytest.raises(FeatureNotFound):
@@ -179,9 +179,7 @@ def test_open_positions_go_on_over_the_continuation():
         assert again.edited.tokens == both.edited.tokens
     same = Intervention.on(node.replace("@3", "@:"), times_current(1), operation="multiply")
     nothing = continuations(model, dictionaries, prompt=PROMPT, group=[same], sampling=sampling)
-    assert nothing.edited.tokens == nothing.unedited.tokens
-    logprobs = [[choice.logprob for choice in each.choices] for each in (nothing.edited, nothing.unedited)]
-    assert logprobs[0] == pytest.approx(logprobs[1], abs=1e-5)
+    assert nothing.edited.choices == nothing.unedited.choices
 
 
 def test_what_cannot_be_meant_is_refused():
