@@ -148,9 +148,8 @@ class Yardstick:
     def _alone(self, dictionary: Made, random: Made) -> dict[Site | None, Spliced]:
         """Each of several sites alone, on half of the tokens."""
         writes = _writes(dictionary)
-        if len(writes) == 1:
-            return {}
-        if not (len(writes) <= ALONE_SITES if self._alone_too is None else self._alone_too):
+        wanted = len(writes) <= ALONE_SITES if self._alone_too is None else self._alone_too
+        if len(writes) == 1 or not wanted:
             return {}
         splicer, mean = self._fewer, self._mean(dictionary)
         new = [site for site in writes if ("mean alone", writes, site) not in self._kept]
