@@ -120,17 +120,23 @@ class Library:
 
 
 def spread(task: Callable[[int, int], object], total: int, *, grain: int, parts_a_worker: int = 4) -> None:
-    """Run `task(first, last)` over parts of range(total), each a multiple of `grain` long, on torch's number of threads."""
+    """Run `task(first, last)` over parts of range(total), each a multiple of `grain` long, on torch's number of threads, of which this is one."""
     workers = torch.get_num_threads()
     parts = 1 if workers == 1 else parts_a_worker * workers
     size = max(grain, -(-total // (parts * grain)) * grain)
-    bounds = [(first, min(first + size, total)) for first in range(0, total, size)]
-    if workers == 1 or len(bounds) < 2:
-        for first, last in bounds:
+    bounds = iter([(first, min(first + size, total)) for first in range(0, total, size)])
+
+    def work() -> None:
+        for first, last in bounds:  # whoever is free takes the next part
             task(first, last)
-        return
-    for _ in _pool(os.getpid(), workers).map(lambda part: task(*part), bounds):
-        pass
+
+    helpers = [_pool(os.getpid(), workers).submit(work) for _ in range(min(workers, -(-total // size)) - 1)]
+    try:
+        work()
+    finally:  # a helper that has not begun finds no part left
+        failures = [helper.exception() for helper in helpers if not helper.cancel()]
+    for failure in filter(None, failures):
+        raise failure
 
 
 @functools.lru_cache(maxsize=1)
