@@ -66,6 +66,19 @@ def test_it_finds_the_exact_top_k(kind: str, biased: bool) -> None:
 
 
 @COMPILED
+@pytest.mark.parametrize("absolute", [False, True])
+def test_what_rows_before_were_like_changes_no_choice(absolute: bool) -> None:
+    """Rows made of features come first, so the guess is far too high for the noise after them; alone, a row has no guess at all."""
+    W, b = normal(D_DICT, D_IN, seed=3), normal(D_DICT, seed=5)
+    made = W[torch.arange(96 * 60).view(96, 60) % D_DICT].sum(1)
+    x, proposer = torch.cat([made, normal(96, D_IN, seed=1), normal(96, D_IN, seed=2) ** 3]), Proposer(W, "int8")
+    together = top_k_pairs(x, W, b, k=K, proposer=proposer, absolute=absolute)
+    alone = [top_k_pairs(row[None], W, b, k=K, proposer=proposer, absolute=absolute) for row in x]
+    assert torch.equal(together.pairs.feature, torch.cat([each.pairs.feature for each in alone]))
+    assert torch.equal(together.pre, torch.cat([each.pre for each in alone]))
+
+
+@COMPILED
 def test_pairs_above_misses_none_near_the_bound() -> None:
     x, W, b = odd_rows("skewed columns"), normal(D_DICT, D_IN, seed=3), normal(D_DICT, seed=5)
     pre = x @ W.T + b

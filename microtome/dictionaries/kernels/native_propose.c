@@ -9,6 +9,10 @@
    (r_x |w'| + |x'| r_w) / sqrt(d), one standard deviation, as the roundings are independent of what they are multiplied with. Every feature whose score
    comes within `sigmas` deviations of the k-th best of its row is a candidate; candidates get their fp32 value, and the k best of those are the result.
 
+   The guess. A row's k-th best score is about as large, beside the row's norm, as that of the rows before it: a row begins with that less three standard
+   deviations as its threshold, which spares most of the candidates that only the first features would be. Where fewer than k scores reach the guess,
+   the row is done again without; so the result does not depend on it.
+
    A row that is not finite gets arbitrary features, and a feature that is not finite is always proposed: the loss shows both. */
 #include "native.h"
 #include <float.h>
@@ -16,6 +20,7 @@
 #include <stdlib.h>
 
 enum { PANEL = 16, TILE = 12, BLOCK = 48, WIDEN = 4, LEVELS_X = 63, OFFSET = 64, LEVELS_W = 31 };
+enum { EXACT = 1, COARSE = 1 << 12 }; /* steps of a float; the latter a relative precision of 2^-11 */
 #define TINY 1e-36f /* what is smaller throughout counts as 0 */
 
 typedef struct {
@@ -96,7 +101,7 @@ void microtome_quantise(const Table *t, int64_t first_panel, int64_t last_panel)
 
 typedef struct {
     float scale, norm, residual; /* |x'|, r_x, both times the number of sigmas */
-    float threshold;             /* a candidate's score plus its margin reaches it */
+    float threshold, guess;      /* a candidate's score plus its margin reaches the threshold, which begins at the guess */
     int64_t count, limit;        /* candidates so far; prune at this number */
     int finite;
 } Row;
@@ -164,8 +169,8 @@ INLINE float of_key(int32_t key)
     return value;
 }
 
-/* A value that at least k of the scores reach, and hardly more than k: bisection, to a relative precision of 2^-11. */
-static float reached_by(const float *score, int64_t count, int64_t k)
+/* A value that at least k of the scores reach, and hardly more than k: bisection, to `close` steps of a float. At 1 it is the k-th largest score. */
+static float reached_by(const float *score, int64_t count, int64_t k, int64_t close)
 {
     float low = FLT_MAX, high = -FLT_MAX;
     for (int64_t i = 0; i < count; i++) {
@@ -173,7 +178,7 @@ static float reached_by(const float *score, int64_t count, int64_t k)
         high = score[i] > high ? score[i] : high;
     }
     int64_t least = key_of(low), most = (int64_t)key_of(high) + 1;
-    while (most - least > 1 << 12) {
+    while (most - least > close) {
         const int64_t middle = least + (most - least) / 2;
         const float at = of_key((int32_t)middle);
         const __m256 wide = _mm256_set1_ps(at);
@@ -195,9 +200,10 @@ typedef struct {
     int32_t *feature;
 } List;
 
-static void prune(Row *row, List list, int64_t k)
+/* Raise a row's threshold to its k-th best score, which is returned, and drop what stays behind it. */
+static float prune(Row *row, List list, int64_t k, int64_t close)
 {
-    const float reached = reached_by(list.score, row->count, k);
+    const float reached = reached_by(list.score, row->count, k, close);
     row->threshold = reached > row->threshold ? reached : row->threshold;
     int64_t kept = 0;
     for (int64_t i = 0; i < row->count; i++) {
@@ -207,6 +213,7 @@ static void prune(Row *row, List list, int64_t k)
         kept += list.upper[i] >= row->threshold;
     }
     row->count = kept;
+    return reached;
 }
 
 /* The candidates of a tile and a panel. Few features are any after the first panels, so a row's sixteen are tested at once. */
@@ -293,8 +300,13 @@ static void rescore(const Table *t, const float *b, const float *x, int64_t coun
 }
 
 typedef struct {
+    double count, sum, squares; /* of rows done: their thresholds beside their norms */
+} Habit;
+
+typedef struct {
     Row rows[BLOCK];
     List lists[BLOCK];
+    Habit habit;
     uint8_t *x;
     float *scaled, *floats;
     int32_t *ints;
@@ -303,6 +315,7 @@ typedef struct {
 static int begin(Scratch *s, const Table *t)
 {
     const int64_t width = t->d_dict + PANEL;
+    s->habit = (Habit){0};
     s->x = aligned_alloc(64, (size_t)(BLOCK * 4 * t->groups + 63) / 64 * 64);
     s->scaled = malloc(sizeof(float) * 4 * t->groups);
     s->floats = malloc(sizeof(float) * 2 * width * BLOCK);
@@ -322,8 +335,29 @@ static void end(Scratch *s)
     free(s->ints);
 }
 
-/* Candidates of up to BLOCK rows. k = 0: no pruning, everything whose score plus margin reaches 0 (`base` is then lifted bias less bound). */
-static void propose(const Table *t, const float *base, const float *x, int64_t n, int64_t k, int absolute, float sigmas, Scratch *s)
+/* A row's k-th best score, guessed; -FLT_MAX before there is something to guess from. */
+static float guess(const Habit *habit, const Row *row)
+{
+    if (habit->count < BLOCK)
+        return -FLT_MAX;
+    const double mean = habit->sum / habit->count, variance = habit->squares / habit->count - mean * mean;
+    const double least = (mean - 3 * sqrt(variance > 0 ? variance : 0)) * row->norm;
+    return least > -FLT_MAX && least < FLT_MAX ? (float)least : -FLT_MAX;
+}
+
+static void note(Habit *habit, const Row *row)
+{
+    const double beside = row->threshold / row->norm;
+    if (!isfinite(beside))
+        return;
+    habit->count += 1;
+    habit->sum += beside;
+    habit->squares += beside * beside;
+}
+
+/* Candidates of up to BLOCK rows, `guessed` or not. k = 0: no pruning, everything whose score plus margin reaches 0 (`base` is then lifted bias less
+   bound). */
+static void propose(const Table *t, const float *base, const float *x, int64_t n, int64_t k, int absolute, float sigmas, int guessed, Scratch *s)
 {
     const int64_t lane = 4 * t->groups, tiles = (n + TILE - 1) / TILE, panels = (t->d_dict + PANEL - 1) / PANEL;
     const int64_t limit = 3 * k > 96 ? 3 * k : 96;
@@ -332,7 +366,8 @@ static void propose(const Table *t, const float *base, const float *x, int64_t n
         quantise_row(t, x + (r < n ? r : n - 1) * t->d, sigmas, row, s->x + (r / TILE) * TILE * lane + (r % TILE) * 4, s->scaled);
         row->count = 0;
         row->limit = limit;
-        row->threshold = k || !row->finite ? -FLT_MAX : 0;
+        row->guess = k && row->finite && guessed ? guess(&s->habit, row) : -FLT_MAX;
+        row->threshold = k || !row->finite ? row->guess : 0;
     }
     for (int64_t panel = 0; panel < panels; panel++)
         for (int64_t tile = 0; tile < tiles; tile++) {
@@ -346,7 +381,7 @@ static void propose(const Table *t, const float *base, const float *x, int64_t n
             if (k)
                 for (int r = 0; r < TILE; r++)
                     if (rows[r].count > rows[r].limit) {
-                        prune(rows + r, s->lists[tile * TILE + r], k);
+                        prune(rows + r, s->lists[tile * TILE + r], k, COARSE);
                         rows[r].limit = 2 * rows[r].count > limit ? 2 * rows[r].count : limit;
                     }
         }
@@ -361,41 +396,72 @@ static void everything(const Table *t, Row *row, List list)
     row->threshold = -FLT_MAX;
 }
 
+typedef struct {
+    const Table *t;
+    const float *base, *b;
+    int64_t k, most;
+    int absolute;
+    float sigmas;
+} Wanted;
+
+/* The k largest of one row, from its candidates; returns how many were rescored, or -1 where the guess was too high. */
+static int64_t choose(const Wanted *w, const float *x, Row *row, List list, Habit *habit, int64_t *feature, float *pre)
+{
+    const int64_t k = w->k;
+    if (row->count < k) {
+        if (row->guess > -FLT_MAX)
+            return -1;
+        everything(w->t, row, list); /* numbers so large that scores overflow */
+    }
+    if (prune(row, list, k, EXACT) < row->guess)
+        return -1;
+    note(habit, row);
+    int64_t count = row->count;
+    if (count > w->most) {
+        select_largest(list.upper, list.score, list.feature, count, w->most);
+        count = w->most;
+    }
+    rescore(w->t, w->b, x, count, list);
+    for (int64_t i = 0; i < count; i++) {
+        const float value = w->absolute ? fabsf(list.score[i]) : list.score[i];
+        list.upper[i] = value != value ? INFINITY : value;
+    }
+    select_largest(list.upper, list.score, list.feature, count, k);
+    for (int64_t i = 0; i < k; i++) {
+        feature[i] = list.feature[i];
+        pre[i] = list.score[i];
+    }
+    return count;
+}
+
 /* The k largest of every row (`base`: lifted bias, padded). `most` bounds the candidates of a row: beyond it scores tie within the margin, and any of them will do.
    Returns how many candidates were rescored, or -1 without memory. */
 int64_t microtome_top_k(const Table *t, const float *base, const float *b, const float *x, int64_t n, int64_t k, int64_t absolute, float sigmas,
                         int64_t most, int64_t *feature, float *pre)
 {
     Scratch s;
-    int64_t rescored = 0;
-    if (!begin(&s, t))
-        return end(&s), -1;
+    const Wanted w = {t, base, b, k, most, (int)absolute, sigmas};
+    int64_t rescored = 0, n_again = 0;
+    int64_t *again = malloc(sizeof(int64_t) * (n + 1));
+    if (!begin(&s, t) || !again)
+        return free(again), end(&s), -1;
     for (int64_t first = 0; first < n; first += BLOCK) {
         const int64_t rows = n - first < BLOCK ? n - first : BLOCK;
-        propose(t, base, x + first * t->d, rows, k, absolute, sigmas, &s);
-        for (int64_t r = 0; r < rows; r++) {
-            List list = s.lists[r];
-            if (s.rows[r].count < k) /* numbers so large that scores overflow */
-                everything(t, s.rows + r, list);
-            prune(s.rows + r, list, k);
-            int64_t count = s.rows[r].count;
-            if (count > most) {
-                select_largest(list.upper, list.score, list.feature, count, most);
-                count = most;
-            }
-            rescore(t, b, x + (first + r) * t->d, count, list);
-            rescored += count;
-            for (int64_t i = 0; i < count; i++) {
-                const float value = absolute ? fabsf(list.score[i]) : list.score[i];
-                list.upper[i] = value != value ? INFINITY : value;
-            }
-            select_largest(list.upper, list.score, list.feature, count, k);
-            for (int64_t i = 0; i < k; i++) {
-                feature[(first + r) * k + i] = list.feature[i];
-                pre[(first + r) * k + i] = list.score[i];
-            }
+        propose(t, base, x + first * t->d, rows, k, w.absolute, sigmas, 1, &s);
+        for (int64_t r = first; r < first + rows; r++) {
+            const int64_t count = choose(&w, x + r * t->d, s.rows + r - first, s.lists[r - first], &s.habit, feature + r * k, pre + r * k);
+            if (count < 0)
+                again[n_again++] = r;
+            else
+                rescored += count;
         }
     }
+    for (int64_t i = 0; i < n_again; i++) {
+        const int64_t r = again[i];
+        propose(t, base, x + r * t->d, 1, k, w.absolute, sigmas, 0, &s);
+        rescored += choose(&w, x + r * t->d, s.rows, s.lists[0], &s.habit, feature + r * k, pre + r * k);
+    }
+    free(again);
     end(&s);
     return rescored;
 }
@@ -424,7 +490,7 @@ int64_t microtome_above(const Table *t, const float *base, const float *b, const
         return end(&s), drop(found), -1;
     for (int64_t first = 0; first < n; first += BLOCK) {
         const int64_t rows = n - first < BLOCK ? n - first : BLOCK;
-        propose(t, base, x + first * t->d, rows, 0, 0, sigmas, &s);
+        propose(t, base, x + first * t->d, rows, 0, 0, sigmas, 0, &s);
         for (int64_t r = 0; r < rows; r++) {
             const List list = s.lists[r];
             const int64_t count = s.rows[r].count, before = found->count;
