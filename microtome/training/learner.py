@@ -220,7 +220,7 @@ class Learner:
         rows *= self.group.size if self.group.shares_rows else 1
         for number, (rule, active) in enumerate(zip(self.plan.rules, found.forward.active, strict=True)):
             rule.observe(active)
-            counts = self.group.over_rows(active.support.total((active.values != 0).to(active.values.dtype)))
+            counts = self.group.over_rows(active.support.counts(active.values))
             self._idle[number].add_(rows).mul_(counts == 0)
             self._l0[number] = float(self.group.over_features(counts.sum())) / rows
         return float(self._l0.mean())

@@ -30,6 +30,10 @@ class Support(ABC):
         """For every feature, the sum of its places' weights."""
 
     @abstractmethod
+    def counts(self, values: Tensor) -> Float[Tensor, "d_dict"]:
+        """For every feature, how many of its places hold something other than 0."""
+
+    @abstractmethod
     def of_feature(self, each: Float[Tensor, "d_dict"]) -> Tensor:
         """A number a feature, laid out so that it meets the entries."""
 
@@ -65,6 +69,11 @@ class Sparse(Support):
     def total(self, weight: Tensor) -> Float[Tensor, "d_dict"]:
         return weight.new_zeros(self.pairs.d_dict).index_add_(0, self.pairs.feature, weight)
 
+    def counts(self, values: Tensor) -> Float[Tensor, "d_dict"]:
+        if int(values.count_nonzero()) == len(values):  # as a rule; the sorted pairs, which the gradients need as well, have the numbers
+            return self.pairs.by_feature.offsets.diff().to(values.dtype)
+        return self.total((values != 0).to(values.dtype))
+
     def of_feature(self, each: Float[Tensor, "d_dict"]) -> Tensor:
         return each[self.pairs.feature]
 
@@ -99,6 +108,9 @@ class Dense(Support):
         found = weight.new_zeros(self.d_dict)
         found[self.features] = weight.sum(0)
         return found
+
+    def counts(self, values: Tensor) -> Float[Tensor, "d_dict"]:
+        return self.total((values != 0).to(values.dtype))
 
     def of_feature(self, each: Float[Tensor, "d_dict"]) -> Tensor:
         return each[self.features]
