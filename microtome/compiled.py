@@ -119,7 +119,7 @@ class Library:
         return file
 
 
-def spread(task: Callable[[int, int], object], total: int, *, grain: int, parts_a_worker: int = 4) -> None:
+def spread(task: Callable[[int, int], object], total: int, *, grain: int, parts_a_worker: int = 8) -> None:
     """Run `task(first, last)` over parts of range(total), each a multiple of `grain` long, on torch's number of threads, of which this is one."""
     workers = torch.get_num_threads()
     parts = 1 if workers == 1 else parts_a_worker * workers

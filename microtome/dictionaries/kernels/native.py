@@ -15,7 +15,7 @@ LIBRARY = Library(
     sources=("native.h", "native_propose.c", "native_sums.c", "native_update.c"),
     arguments={
         "quantise": (_P, _I, _I),
-        "top_k": (_P, _P, _P, _P, _I, _I, _I, _F, _I, _P, _P),
+        "top_k": (_P, _P, _P, _P, _I, _I, _I, _F, _I, _P, _P, _P),
         "above": (_P, _P, _P, _P, _P, _I, _F, _P, _P),
         "take": (_P, _P, _P),
         "decode": (_P, _P, _P, _P, _I, _I, _P, _I, _I),

@@ -52,16 +52,17 @@ def top_k_pairs(
     quantised.fit(x)
     base, n, d = quantised.base(b), len(x), x.shape[1]
     feature, pre = torch.empty(n, k, dtype=torch.int64), torch.empty(n, k)
-    table, most = ctypes.byref(quantised.table), 8 * k + 128
+    table, most, habit = ctypes.byref(quantised.table), 8 * k + 128, np.zeros(3)
 
     def part(first: int, last: int) -> None:
-        at = 4 * first
+        at, known = 4 * first, habit.copy()
         native.call(
-            "top_k", table, base, b, x.data_ptr() + at * d, last - first, k, int(absolute), sigmas, most,
+            "top_k", table, base, b, x.data_ptr() + at * d, last - first, k, int(absolute), sigmas, most, known,
             feature.data_ptr() + 2 * at * k, pre.data_ptr() + at * k,
         )  # fmt: skip
+        habit[:] = known  # of parts done at once, the last one's: guesses cost or save time and change nothing
 
-    native.spread(part, n, grain=_BLOCK)
+    native.spread(part, n, grain=_BLOCK, parts_a_worker=16)
     return Chosen(Pairs.full(feature, d_dict=len(b)), pre.view(-1))
 
 

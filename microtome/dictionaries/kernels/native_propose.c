@@ -306,7 +306,6 @@ typedef struct {
 typedef struct {
     Row rows[BLOCK];
     List lists[BLOCK];
-    Habit habit;
     uint8_t *x;
     float *scaled, *floats;
     int32_t *ints;
@@ -315,7 +314,6 @@ typedef struct {
 static int begin(Scratch *s, const Table *t)
 {
     const int64_t width = t->d_dict + PANEL;
-    s->habit = (Habit){0};
     s->x = aligned_alloc(64, (size_t)(BLOCK * 4 * t->groups + 63) / 64 * 64);
     s->scaled = malloc(sizeof(float) * 4 * t->groups);
     s->floats = malloc(sizeof(float) * 2 * width * BLOCK);
@@ -355,9 +353,9 @@ static void note(Habit *habit, const Row *row)
     habit->squares += beside * beside;
 }
 
-/* Candidates of up to BLOCK rows, `guessed` or not. k = 0: no pruning, everything whose score plus margin reaches 0 (`base` is then lifted bias less
+/* Candidates of up to BLOCK rows, guessed where there is a `habit`. k = 0: no pruning, everything whose score plus margin reaches 0 (`base` is then lifted bias less
    bound). */
-static void propose(const Table *t, const float *base, const float *x, int64_t n, int64_t k, int absolute, float sigmas, int guessed, Scratch *s)
+static void propose(const Table *t, const float *base, const float *x, int64_t n, int64_t k, int absolute, float sigmas, const Habit *habit, Scratch *s)
 {
     const int64_t lane = 4 * t->groups, tiles = (n + TILE - 1) / TILE, panels = (t->d_dict + PANEL - 1) / PANEL;
     const int64_t limit = 3 * k > 96 ? 3 * k : 96;
@@ -366,7 +364,7 @@ static void propose(const Table *t, const float *base, const float *x, int64_t n
         quantise_row(t, x + (r < n ? r : n - 1) * t->d, sigmas, row, s->x + (r / TILE) * TILE * lane + (r % TILE) * 4, s->scaled);
         row->count = 0;
         row->limit = limit;
-        row->guess = k && row->finite && guessed ? guess(&s->habit, row) : -FLT_MAX;
+        row->guess = habit && row->finite ? guess(habit, row) : -FLT_MAX;
         row->threshold = k || !row->finite ? row->guess : 0;
     }
     for (int64_t panel = 0; panel < panels; panel++)
@@ -435,9 +433,9 @@ static int64_t choose(const Wanted *w, const float *x, Row *row, List list, Habi
 }
 
 /* The k largest of every row (`base`: lifted bias, padded). `most` bounds the candidates of a row: beyond it scores tie within the margin, and any of them will do.
-   Returns how many candidates were rescored, or -1 without memory. */
+   `habit` goes on from the rows done before. Returns how many candidates were rescored, or -1 without memory. */
 int64_t microtome_top_k(const Table *t, const float *base, const float *b, const float *x, int64_t n, int64_t k, int64_t absolute, float sigmas,
-                        int64_t most, int64_t *feature, float *pre)
+                        int64_t most, Habit *habit, int64_t *feature, float *pre)
 {
     Scratch s;
     const Wanted w = {t, base, b, k, most, (int)absolute, sigmas};
@@ -447,9 +445,9 @@ int64_t microtome_top_k(const Table *t, const float *base, const float *b, const
         return free(again), end(&s), -1;
     for (int64_t first = 0; first < n; first += BLOCK) {
         const int64_t rows = n - first < BLOCK ? n - first : BLOCK;
-        propose(t, base, x + first * t->d, rows, k, w.absolute, sigmas, 1, &s);
+        propose(t, base, x + first * t->d, rows, k, w.absolute, sigmas, habit, &s);
         for (int64_t r = first; r < first + rows; r++) {
-            const int64_t count = choose(&w, x + r * t->d, s.rows + r - first, s.lists[r - first], &s.habit, feature + r * k, pre + r * k);
+            const int64_t count = choose(&w, x + r * t->d, s.rows + r - first, s.lists[r - first], habit, feature + r * k, pre + r * k);
             if (count < 0)
                 again[n_again++] = r;
             else
@@ -458,8 +456,8 @@ int64_t microtome_top_k(const Table *t, const float *base, const float *b, const
     }
     for (int64_t i = 0; i < n_again; i++) {
         const int64_t r = again[i];
-        propose(t, base, x + r * t->d, 1, k, w.absolute, sigmas, 0, &s);
-        rescored += choose(&w, x + r * t->d, s.rows, s.lists[0], &s.habit, feature + r * k, pre + r * k);
+        propose(t, base, x + r * t->d, 1, k, w.absolute, sigmas, NULL, &s);
+        rescored += choose(&w, x + r * t->d, s.rows, s.lists[0], habit, feature + r * k, pre + r * k);
     }
     free(again);
     end(&s);
@@ -490,7 +488,7 @@ int64_t microtome_above(const Table *t, const float *base, const float *b, const
         return end(&s), drop(found), -1;
     for (int64_t first = 0; first < n; first += BLOCK) {
         const int64_t rows = n - first < BLOCK ? n - first : BLOCK;
-        propose(t, base, x + first * t->d, rows, 0, 0, sigmas, 0, &s);
+        propose(t, base, x + first * t->d, rows, 0, 0, sigmas, NULL, &s);
         for (int64_t r = 0; r < rows; r++) {
             const List list = s.lists[r];
             const int64_t count = s.rows[r].count, before = found->count;

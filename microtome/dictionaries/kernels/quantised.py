@@ -82,8 +82,9 @@ class Quantised:
 
 
 def _column_sizes(rows: Float[Tensor, "n d"]) -> Float[Tensor, "d"]:
-    """Norms of the columns of a sample of rows, up to a factor; not below a thousandth of their mean. (So few numbers are not worth waking threads.)"""
+    """Norms of the columns of a sample of rows, up to a factor; not below a thousandth of their mean."""
     sample = rows[:: max(1, len(rows) // _SAMPLE)]
+    # numpy: so few numbers are not worth waking torch's threads
     sizes = torch.from_numpy(np.einsum("nd,nd->d", sample.numpy(), sample.numpy())).sqrt_()
     if not _SMALL < float(sizes.max()) < _LARGE:  # squares beyond fp32: relative to the largest entry
         sizes = torch.linalg.vector_norm(sample / sample.abs().amax().clamp_min(1e-36), dim=0)
