@@ -1,8 +1,10 @@
 """The training step against SAELens, sparsify and dictionary_learning: tokens a second on the same rows in memory.
 
 d 576, batch 4,096, k 32, CPU, 2 threads; TopK and BatchTopK. Every trainer runs its own loop in its own process, with a learning rate of 1e-3 that
-falls linearly to 0, and is timed from batch to batch; the step is the median. Equality: after the same tokens, our FVU on held-out rows is not
-worse than the peer's by more than 1 %. The physical limit is one encoder product of the batch in the fastest floating-point type of the machine.
+falls linearly to 0, and is timed from batch to batch; the step is the median. Our run of a few seconds is made before and after each peer's of a
+minute, and the mean of the two is what that peer is compared with, so that a machine that changes its speed meanwhile slows both. Equality: after
+the same tokens, our FVU on held-out rows is not worse than the peer's by more than 1 %. The physical limit is one encoder product of the batch in
+the fastest floating-point type of the machine.
 
 The rows are synthetic: sums of a few of 8,192 random directions with power-law rates (24 a row), log-normal sizes, and noise. SAELens' fastest
 setting is `autocast` where the processor multiplies bf16, else its default; what ran is in the row. `--quick` takes few steps and asserts nothing;
@@ -17,7 +19,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rows import row
 
@@ -44,6 +46,13 @@ LIMIT_BARS = {4608: 0.35, 18432: 0.65}
 NAMES = {"topk": "TopK", "batchtopk": "BatchTopK"}
 
 
+class Pair(NamedTuple):
+    """What the same minutes gave."""
+
+    ours: dict[str, float]
+    theirs: dict[str, float]
+
+
 def main() -> None:
     import setup as peers
 
@@ -59,12 +68,15 @@ def main() -> None:
         for d_dict, steps in SIZES.items():
             if only and f"{architecture}-{d_dict}" not in only:
                 continue
-            wanted = ["ours", *(name for name in bars if name in programs)]
-            found = {name: _timed(name, programs[name], d_dict=d_dict, steps=4 if quick else steps, architecture=architecture) for name in wanted}
+            peers_of = {name: (programs[name], 4 if quick else steps, []) for name in bars if name in programs}
             if with_bf16:
-                found["SAELens autocast"] = _timed(
-                    "SAELens autocast", programs["SAELens"], d_dict=d_dict, steps=4, architecture=architecture, extra=["autocast"]
-                )
+                peers_of["SAELens autocast"] = (programs["SAELens"], 4, ["autocast"])
+            around = [_timed("ours", programs["ours"], d_dict=d_dict, steps=4 if quick else steps, architecture=architecture)]
+            found: dict[str, Pair] = {}
+            for name, (program, n_steps, extra) in peers_of.items():
+                theirs = _timed(name, program, d_dict=d_dict, steps=n_steps, architecture=architecture, extra=extra)
+                around.append(_timed("ours", programs["ours"], d_dict=d_dict, steps=4 if quick else steps, architecture=architecture))
+                found[name] = Pair({key: (around[-2][key] + around[-1][key]) / 2 for key in around[-1]}, theirs)
             _rows(found, d_dict=d_dict, architecture=architecture, check=not quick)
 
 
@@ -93,25 +105,26 @@ def _timed(name: str, program: list[str], *, d_dict: int, steps: int, architectu
     return min(found, key=lambda each: each["step_s"])
 
 
-def _rows(found: Mapping[str, dict[str, float]], *, d_dict: int, architecture: str, check: bool) -> None:
+def _rows(found: Mapping[str, Pair], *, d_dict: int, architecture: str, check: bool) -> None:
     from lap import BATCH
 
-    ours = found["ours"]
-    fastest = min((name for name in ("SAELens", "SAELens autocast") if name in found), key=lambda name: found[name]["step_s"])
+    fastest = min((name for name in ("SAELens", "SAELens autocast") if name in found), key=lambda name: found[name].theirs["step_s"])
     for peer, bars in BARS[architecture].items():
         source = fastest if peer.endswith("fastest setting") else peer
-        theirs = found["SAELens" if source == "SAELens autocast" else source]
-        assert ours["fvu"] <= 1.01 * theirs["fvu"] or not check, f"at equal tokens our FVU is {ours['fvu']:.4f}, that of {peer} {theirs['fvu']:.4f}"
+        ours, theirs = found[source]
+        fvu = found["SAELens" if source == "SAELens autocast" else source].theirs["fvu"]
+        assert ours["fvu"] <= 1.01 * fvu or not check, f"at equal tokens our FVU is {ours['fvu']:.4f}, that of {peer} {fvu:.4f}"
         row(
             f"{NAMES[architecture]} step ÷ {peer}, {d_dict} features" + ("" if peer == source else f" ({source})"),
-            ratio=found[source]["step_s"] / ours["step_s"],
+            ratio=theirs["step_s"] / ours["step_s"],
             bar=bars[d_dict],
             ours=round(BATCH / ours["step_s"]),
-            peer=round(BATCH / found[source]["step_s"]),
+            peer=round(BATCH / theirs["step_s"]),
             unit="tokens/s",
-            equal=f"FVU at equal tokens {ours['fvu']:.4f}, peer {theirs['fvu']:.4f}" if check else None,
+            equal=f"FVU at equal tokens {ours['fvu']:.4f}, peer {fvu:.4f}" if check else None,
         )
     if architecture == "topk":
+        ours = {key: statistics.mean(pair.ours[key] for pair in found.values()) for key in ("product_s", "step_s")}
         row(
             f"share of the encoder-product limit, {d_dict} features",
             ratio=ours["product_s"] / ours["step_s"],
