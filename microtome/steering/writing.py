@@ -2,14 +2,17 @@
 
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from microtome.config import fingerprint
 from microtome.conversation import Conversation
+from microtome.devices import core_workers
 from microtome.models import Model
 from microtome.progress import Progress, Throttled
 from microtome.steering.generate import generate
+from microtome.steering.layout import row_of
 from microtome.steering.sampling import Sampling
 
 
@@ -25,18 +28,23 @@ class Writing:
     progress: Progress | None = None
 
     def __call__(self, conversations: Sequence[Conversation]) -> list[str]:
+        """Batches of prompts of about one length; each on a core of its own, unless the model is tapped: then edits around hold in this thread."""
         keys = [fingerprint([self.model.fingerprint, self.sampling, each.to_messages()]) for each in conversations]
         known = self._kept()
-        todo = [i for i, key in enumerate(keys) if key not in known]
-        report, done = Throttled(self.progress), len(keys) - len(todo)
-        for start in range(0, len(todo), self.batch_size):
-            some = todo[start : start + self.batch_size]
-            made = generate(self.model, [conversations[i] for i in some], sampling=self.sampling)
-            fresh = {keys[i]: each.text for i, each in zip(some, made, strict=True)}
-            known |= fresh
-            self._add(fresh)
-            done += len(some)
-            report("replies", done, len(keys), unit="replies")
+        rows = {key: row_of(self.model, each) for key, each in zip(keys, conversations, strict=True) if key not in known}
+        todo = sorted(rows, key=lambda key: len(rows[key].tokens))
+        report, done = Throttled(self.progress), len(set(keys)) - len(todo)
+
+        def write(some: list[str]) -> dict[str, str]:
+            made = generate(self.model, [rows[key] for key in some], sampling=self.sampling)
+            return {key: each.text for key, each in zip(some, made, strict=True)}
+
+        with nullcontext(map) if self.model.is_tapped else core_workers(self.model.device) as run_all:
+            for fresh in run_all(write, (todo[start : start + self.batch_size] for start in range(0, len(todo), self.batch_size))):
+                known |= fresh
+                self._add(fresh)
+                done += len(fresh)
+                report("replies", done, len(set(keys)), unit="replies")
         return [known[key] for key in keys]
 
     def _kept(self) -> dict[str, str]:
