@@ -95,7 +95,7 @@ _PLT: dict[str, Any] = {
         nonlinearity=TopK(k=16),
         d_dict=2048,
         tokens=1_000_000,
-        batch_size=2048,
+        batch_size=1792,
         lr=1e-2,  # a search over three layers with 60,000 tokens prefers 8e-3 to 4e-3 and 1.4e-2; at layer 8, with all rows, 1e-2 is better
         schedule=Schedule(checkpoint_every_tokens=500_000),
         build=Build(),
