@@ -119,6 +119,8 @@ class Fit:
             if self._phase == "search":
                 yield from self._advance(callbacks, report, step_name="trying learning rates", run_all=run_all)
                 self._choose()
+                if self._checkpoints is not None:  # or a kill soon after would lose the search's last steps too
+                    self._checkpoints.put(self._checkpoint())
             yield from self._advance(callbacks, report, step_name="training", run_all=run_all)
 
     @property

@@ -52,6 +52,22 @@ def test_a_run_killed_twice_finishes_with_the_bytes_of_an_uninterrupted_one(tmp_
     assert resumed.id == whole.id
 
 
+def test_a_stop_soon_after_the_search_repeats_none_of_it(tmp_path: Path) -> None:
+    made = planted_shards(tmp_path)
+    steps: list[StepRecord] = []
+
+    def stop(record: StepRecord) -> None:
+        if (record.phase, record.step) == ("train", 3):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(made.shards, made.corpus, config=RESUMED, out=tmp_path / "stopped", callbacks=[stop])
+    train(made.shards, made.corpus, config=RESUMED, out=tmp_path / "stopped", callbacks=[steps.append])
+    assert (steps[0].phase, steps[0].step) == ("train", 1)
+    train(made.shards, made.corpus, config=RESUMED, out=tmp_path / "whole")
+    assert files_of(tmp_path / "stopped") == files_of(tmp_path / "whole")
+
+
 def test_a_run_resumed_elsewhere_keeps_the_encoders_product_that_it_began_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = planted_shards(tmp_path)
 
