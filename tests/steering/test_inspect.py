@@ -5,10 +5,8 @@ import os
 import subprocess
 import sys
 from importlib.metadata import entry_points
-from importlib.util import find_spec
 from pathlib import Path
 
-import pytest
 from steering.small import direction
 
 from microtome.artifacts import Workspace
@@ -19,7 +17,6 @@ from microtome.steering import Add, EditSet, Sampling, Variant, generate, raw, s
 from microtome.web import create_app
 from tests.web.serving import serving
 
-pytestmark = pytest.mark.skipif(find_spec("inspect_ai") is None, reason="inspect-ai (extra `inspect`) is not installed")
 REF = "tiny:llama@3"
 SCRIPT = """
 import json, sys
