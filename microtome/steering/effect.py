@@ -53,8 +53,10 @@ class Effects:
 def effects(bench: Bench, edits: EditSet | Edit, *, measure: Measure, controls: Controls = Controls()) -> Effects:  # frozen
     """Measure edits and their controls. Raises what `applied` and `generate` raise."""
     chosen = EditSet.of(edits) if isinstance(edits, Edit) else edits
-    plain = measure.values(bench, EditSet(), prompts=bench.prompts)
     arms, notes = _arms(bench, chosen, controls)
+    if measure.of_text:
+        bench.prepare([(EditSet(), bench.prompts), (chosen, bench.prompts), *((arm, prompts) for _, prompts, arm in arms)])
+    plain = measure.values(bench, EditSet(), prompts=bench.prompts)
     report = Throttled(bench.progress if arms else None)
     total = len(arms) + 1
     here = _minus(measure.values(bench, chosen, prompts=bench.prompts), plain)

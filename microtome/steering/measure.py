@@ -2,16 +2,18 @@
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import torch
 
+from microtome.devices import core_workers
 from microtome.dictionaries import Dictionary
 from microtome.errors import ConfigError
 from microtome.models import Model
-from microtome.progress import Progress
+from microtome.progress import Progress, Throttled
 from microtome.shapes import Float, Tensor
 from microtome.steering.apply import applied
 from microtome.steering.compose import EditSet
@@ -66,6 +68,23 @@ class Bench:
             self._made[key] = self._generated(chosen, prompts=prompts)
         return self._made[key]
 
+    def prepare(self, wanted: Iterable[tuple[EditSet, Sequence[Prompt]]]) -> None:
+        """Generate what `continuations` will be asked for, each on a core of its own unless the model is tapped around."""
+        todo: dict[object, tuple[EditSet, Sequence[Prompt]]] = {}
+        for edits, prompts in wanted:
+            chosen = EditSet() if edits.is_off else edits
+            todo[chosen.fingerprint, tuple(prompts)] = (chosen, prompts)
+
+        def make(key: object) -> tuple[object, list[Generation]]:
+            edits, prompts = todo[key]
+            return key, self._generated(edits, prompts=prompts)
+
+        missing, report = [key for key in todo if key not in self._made], Throttled(self.progress)
+        with nullcontext(map) if self.model.is_tapped else core_workers(self.model.device) as run_all:
+            for done, (key, made) in enumerate(run_all(make, missing), start=1):
+                self._made[key] = made
+                report("continuations", done, len(missing), unit="arms")
+
     def _generated(self, edits: EditSet, *, prompts: Sequence[Prompt]) -> list[Generation]:
         rows = [(prompt, replace(self.sampling, seed=self.sampling.seed + i)) for prompt in prompts for i in range(self.n_samples)]
         made: list[Generation] = []
@@ -95,6 +114,8 @@ class Measure(ABC):
     name: ClassVar[str]
     unit: ClassVar[str]
     definition: ClassVar[str]
+    of_text: ClassVar[bool] = False
+    """Whether it asks the bench for continuations."""
 
     @abstractmethod
     def values(self, bench: Bench, edits: EditSet, *, prompts: Sequence[Prompt]) -> list[float]:
@@ -149,6 +170,7 @@ class Score(Measure):
     name: ClassVar[str] = "score"
     unit: ClassVar[str] = "the function's"
     definition: ClassVar[str] = "mean score of the continuations"
+    of_text: ClassVar[bool] = True
 
     function: Callable[[str], float]
 
@@ -165,6 +187,7 @@ class Matches(Measure):
     name: ClassVar[str] = "matches"
     unit: ClassVar[str] = "share"
     definition: ClassVar[str] = "share of the continuations in which the pattern is found"
+    of_text: ClassVar[bool] = True
 
     pattern: str
 

@@ -58,6 +58,7 @@ def sweep(
     report, points, quiet = Throttled(bench.progress), list[Dose](), bench.quiet()
     for i, dose in enumerate(doses):
         at = chosen.at(dose)
+        found = effects(quiet, at, measure=measure, controls=controls)
         made = quiet.continuations(at, prompts=bench.prompts)
         surprise = bench.surprise(made)
         totals, counts = [float(each.sum()) for each in surprise], [len(each) for each in surprise]
@@ -72,7 +73,6 @@ def sweep(
             definition="cross-entropy of the edited text under the unedited model",
         )
         changed = fmean(each.n_edited for each in made)
-        found = effects(quiet, at, measure=measure, controls=controls)
         points.append(
             Dose(
                 dose=dose,
