@@ -1,14 +1,12 @@
 """Reading one vector a passage: the mean over a span of its tokens at one site."""
 
 from collections.abc import Generator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias, get_args
 
 import torch
 
 from microtome.conversation import Conversation, Turn
-from microtome.devices import core_workers
 from microtome.errors import ConfigError, NotEnoughTokens, TokenOutOfRange, nearest
 from microtome.models import Model, Site, TurnSpan, render
 from microtome.progress import Progress, Throttled
@@ -116,7 +114,7 @@ class Reader:
             values = self.model.capture(tokens, [self.site], mask=mask)[self.site]
             return [(i, values[row, spots[i]].float().cpu()) for row, i in enumerate(some)]
 
-        with nullcontext(map) if self.model.is_tapped else core_workers(self.model.device) as run_all:
+        with self.model.workers() as run_all:
             for found in run_all(read, (order[start : start + self.batch_size] for start in range(0, len(order), self.batch_size))):
                 yield from found
                 done += len(found)

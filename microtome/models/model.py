@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Collection, Iterable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,6 +12,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from microtome.config import canonical_json
+from microtome.devices import RunAll, core_workers
 from microtome.errors import ModelUnsupported, SiteNotFound, TokenOutOfRange, nearest
 from microtome.models.discover import discover, embedding_of, is_norm
 from microtome.models.sites import Site
@@ -167,6 +168,10 @@ class Model:
     def is_tapped(self) -> bool:
         """Whether forwards of this thread are read or edited by a `tap` around them; those of other threads are not, so keep them here then."""
         return self._taps.is_open
+
+    def workers(self) -> AbstractContextManager[RunAll]:
+        """Who runs several forwards of this model: `core_workers`, and under a `tap`, which other threads would not see, this thread."""
+        return nullcontext(map) if self.is_tapped else core_workers(self.device)
 
     @torch.no_grad()
     def capture(

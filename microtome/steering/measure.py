@@ -3,13 +3,11 @@
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import torch
 
-from microtome.devices import core_workers
 from microtome.dictionaries import Dictionary
 from microtome.errors import ConfigError
 from microtome.models import Model
@@ -62,32 +60,28 @@ class Bench:
 
     def continuations(self, edits: EditSet, *, prompts: Sequence[Prompt]) -> list[Generation]:
         """`n_samples` of each prompt, prompt after prompt; those of the same edits are generated once."""
-        chosen = EditSet() if edits.is_off else edits
-        key = (chosen.fingerprint, tuple(prompts))
+        key = _key(edits, prompts)
         if key not in self._made:
-            self._made[key] = self._generated(chosen, prompts=prompts)
+            self._made[key] = self._generated(edits, prompts=prompts)
         return self._made[key]
 
     def prepare(self, wanted: Iterable[tuple[EditSet, Sequence[Prompt]]]) -> None:
         """Generate what `continuations` will be asked for, each on a core of its own unless the model is tapped around."""
-        todo: dict[object, tuple[EditSet, Sequence[Prompt]]] = {}
-        for edits, prompts in wanted:
-            chosen = EditSet() if edits.is_off else edits
-            todo[chosen.fingerprint, tuple(prompts)] = (chosen, prompts)
+        todo = {key: each for each in wanted if (key := _key(*each)) not in self._made}
 
         def make(key: object) -> tuple[object, list[Generation]]:
             edits, prompts = todo[key]
             return key, self._generated(edits, prompts=prompts)
 
-        missing, report = [key for key in todo if key not in self._made], Throttled(self.progress)
-        with nullcontext(map) if self.model.is_tapped else core_workers(self.model.device) as run_all:
-            for done, (key, made) in enumerate(run_all(make, missing), start=1):
+        report = Throttled(self.progress)
+        with self.model.workers() as run_all:
+            for done, (key, made) in enumerate(run_all(make, todo), start=1):
                 self._made[key] = made
-                report("continuations", done, len(missing), unit="arms")
+                report("continuations", done, len(todo), unit="arms")
 
     def _generated(self, edits: EditSet, *, prompts: Sequence[Prompt]) -> list[Generation]:
         rows = [(prompt, replace(self.sampling, seed=self.sampling.seed + i)) for prompt in prompts for i in range(self.n_samples)]
-        made: list[Generation] = []
+        edits, made = _in_effect(edits), list[Generation]()
         for start in range(0, len(rows), self.batch_size):
             some = rows[start : start + self.batch_size]
             samplings = [sampling for _, sampling in some]
@@ -105,6 +99,16 @@ class Bench:
                 first = batch.starts[row] + len(each.prompt.tokens)
                 found.append(losses[row, first - 1 : first - 1 + len(each.tokens)].double().cpu())
         return found
+
+
+def _in_effect(edits: EditSet) -> EditSet:
+    """None at all for edits that are off."""
+    return EditSet() if edits.is_off else edits
+
+
+def _key(edits: EditSet, prompts: Sequence[Prompt]) -> object:
+    """What continuations are kept by."""
+    return _in_effect(edits).fingerprint, tuple(prompts)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,13 +2,11 @@
 
 import json
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from microtome.config import fingerprint
 from microtome.conversation import Conversation
-from microtome.devices import core_workers
 from microtome.models import Model
 from microtome.progress import Progress, Throttled
 from microtome.steering.generate import generate
@@ -33,18 +31,19 @@ class Writing:
         known = self._kept()
         rows = {key: row_of(self.model, each) for key, each in zip(keys, conversations, strict=True) if key not in known}
         todo = sorted(rows, key=lambda key: len(rows[key].tokens))
-        report, done = Throttled(self.progress), len(set(keys)) - len(todo)
+        report, total = Throttled(self.progress), len(set(keys))
+        done = total - len(todo)
 
         def write(some: list[str]) -> dict[str, str]:
             made = generate(self.model, [rows[key] for key in some], sampling=self.sampling)
             return {key: each.text for key, each in zip(some, made, strict=True)}
 
-        with nullcontext(map) if self.model.is_tapped else core_workers(self.model.device) as run_all:
+        with self.model.workers() as run_all:
             for fresh in run_all(write, (todo[start : start + self.batch_size] for start in range(0, len(todo), self.batch_size))):
                 known |= fresh
                 self._add(fresh)
                 done += len(fresh)
-                report("replies", done, len(set(keys)), unit="replies")
+                report("replies", done, total, unit="replies")
         return [known[key] for key in keys]
 
     def _kept(self) -> dict[str, str]:
