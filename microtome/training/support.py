@@ -29,9 +29,9 @@ class Support(ABC):
     def total(self, weight: Tensor) -> Float[Tensor, "d_dict"]:
         """For every feature, the sum of its places' weights."""
 
-    @abstractmethod
     def counts(self, values: Tensor) -> Float[Tensor, "d_dict"]:
         """For every feature, how many of its places hold something other than 0."""
+        return self.total((values != 0).to(values.dtype))
 
     @abstractmethod
     def of_feature(self, each: Float[Tensor, "d_dict"]) -> Tensor:
@@ -72,7 +72,7 @@ class Sparse(Support):
     def counts(self, values: Tensor) -> Float[Tensor, "d_dict"]:
         if int(values.count_nonzero()) == len(values):  # as a rule; the sorted pairs, which the gradients need as well, have the numbers
             return self.pairs.by_feature.offsets.diff().to(values.dtype)
-        return self.total((values != 0).to(values.dtype))
+        return super().counts(values)
 
     def of_feature(self, each: Float[Tensor, "d_dict"]) -> Tensor:
         return each[self.pairs.feature]
@@ -108,9 +108,6 @@ class Dense(Support):
         found = weight.new_zeros(self.d_dict)
         found[self.features] = weight.sum(0)
         return found
-
-    def counts(self, values: Tensor) -> Float[Tensor, "d_dict"]:
-        return self.total((values != 0).to(values.dtype))
 
     def of_feature(self, each: Float[Tensor, "d_dict"]) -> Tensor:
         return each[self.features]
