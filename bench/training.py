@@ -11,6 +11,7 @@ setting is `autocast` where the processor multiplies bf16, else its default; wha
 `topk-4608 batchtopk-18432` runs these alone.
 """
 
+import functools
 import json
 import os
 import statistics
@@ -68,15 +69,17 @@ def main() -> None:
         for d_dict, steps in SIZES.items():
             if only and f"{architecture}-{d_dict}" not in only:
                 continue
-            peers_of = {name: (programs[name], 4 if quick else steps, []) for name in bars if name in programs}
+            n = 4 if quick else steps
+            peers_of = {name: (programs[name], n, []) for name in bars if name in programs}
+            run_ours = functools.partial(_timed, "ours", programs["ours"], d_dict=d_dict, steps=n, architecture=architecture)
             if with_bf16:
                 peers_of["SAELens autocast"] = (programs["SAELens"], 4, ["autocast"])
-            around = [_timed("ours", programs["ours"], d_dict=d_dict, steps=4 if quick else steps, architecture=architecture)]
-            found: dict[str, Pair] = {}
+            before, found = run_ours(), dict[str, Pair]()
             for name, (program, n_steps, extra) in peers_of.items():
                 theirs = _timed(name, program, d_dict=d_dict, steps=n_steps, architecture=architecture, extra=extra)
-                around.append(_timed("ours", programs["ours"], d_dict=d_dict, steps=4 if quick else steps, architecture=architecture))
-                found[name] = Pair({key: (around[-2][key] + around[-1][key]) / 2 for key in around[-1]}, theirs)
+                after = run_ours()
+                found[name] = Pair({key: (before[key] + after[key]) / 2 for key in after}, theirs)
+                before = after
             _rows(found, d_dict=d_dict, architecture=architecture, check=not quick)
 
 
