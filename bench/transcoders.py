@@ -30,7 +30,7 @@ def cross_layer(model: Model, text: str) -> DictionarySet:
         encoder = torch.randn(CROSS_FEATURES, d, generator=draw) / d**0.5
         threshold = float((seen[site][0] @ encoder.T).flatten().quantile(1 - ACTIVE / CROSS_FEATURES))
         decoder = torch.randn(CROSS_FEATURES, n - layer, d, generator=draw) / (d * n) ** 0.5
-        biases = {"b_enc": torch.zeros(CROSS_FEATURES), "b_dec": torch.zeros(n - layer, d), "threshold": torch.full((CROSS_FEATURES,), threshold)}
+        biases = {"b_enc": torch.zeros(CROSS_FEATURES), "b_dec": torch.zeros(d), "threshold": torch.full((CROSS_FEATURES,), threshold)}
         writes = tuple(Site("mlp_out", later) for later in range(layer, n))
         members.append(Transcoder(reads=site, writes=writes, nonlinearity=JumpReLU(), weights={"W_enc": encoder, "W_dec": decoder, **biases}))
     return DictionarySet(tuple(members), kind="cross-layer")
