@@ -41,7 +41,7 @@ class TraceConfig:
     influence: float = 1.0
     """Stop expanding when the features that were expanded hold this share of all features' influence; 1 goes on to `max_rows`."""
     edges_per_row: int | None = None
-    """Strongest edges stored of each row, the remainder as a sum; None stores all that are not 0."""
+    """Edges stored of each row, half of them the strongest from features, the rest the strongest others; the remainder as a sum. None: all."""
     batch_rows: int = 64
     """Rows of one backward sweep: more make larger products, but rows of nearer positions share less of the work."""
     update_rows: int = 512
@@ -208,7 +208,8 @@ class Tracing:
         ready: dict[int, Entries] = {}
 
         def traced(place: int) -> tuple[int, Entries]:
-            return place, entries_of(self.effects(rows.take(batches[place])), most=self.settings.edges_per_row)
+            effects = self.effects(rows.take(batches[place]))
+            return place, entries_of(effects, most=self.settings.edges_per_row, n_features=len(self.replacement.features))
 
         with self._workers(len(batches)) as run_all:
             for place, entries in run_all(traced, reversed(range(len(batches)))):  # the longest first, so that no core waits at the end

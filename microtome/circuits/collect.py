@@ -37,8 +37,11 @@ class Entries(NamedTuple):
     """By row, the sum of the sizes of all its effects."""
 
 
-def entries_of(block: Float[Tensor, "n columns"], *, most: int | None) -> Entries:
-    """Rows whole, or the `most` strongest effects of each and the remainder."""
+def entries_of(block: Float[Tensor, "n columns"], *, most: int | None, n_features: int) -> Entries:
+    """Rows whole, or `most` effects of each and the remainder: half of them the strongest features', the rest the strongest others.
+
+    Without that half nothing would lead on from a row that a few errors outweigh. The first `n_features` columns are features.
+    """
     total = block.abs().sum(1, dtype=torch.float64)
     if most is None or most >= block.shape[1]:
         dense = block.float().cpu().numpy()
@@ -46,7 +49,10 @@ def entries_of(block: Float[Tensor, "n columns"], *, most: int | None) -> Entrie
         counts = np.count_nonzero(dense, axis=1).astype(np.int64)
         source = flat - np.repeat(np.arange(len(dense)) * dense.shape[1], counts)
         return Entries(counts, source.astype(np.int32), dense.ravel()[flat], np.zeros((len(dense), 2)), total.cpu().numpy())
-    kept = block.abs().topk(most, dim=1, sorted=False).indices.sort(1).values
+    sizes = block.abs()
+    features = sizes[:, :n_features].topk(min(most // 2, n_features), dim=1, sorted=False).indices
+    others = sizes.scatter_(1, features, -1.0).topk(most - features.shape[1], dim=1, sorted=False).indices
+    kept = torch.cat([features, others], 1).sort(1).values
     weights = block.gather(1, kept)
     real = weights != 0
     stored, stored_abs = weights.sum(1, dtype=torch.float64), weights.abs().sum(1, dtype=torch.float64)

@@ -75,7 +75,7 @@ class Tracing:
     rows: Annotated[int, Parameter(validator=Number(gte=0))] = 2000
     """Features whose own inputs are traced, at most."""
     edges: Annotated[int | None, Parameter(validator=Number(gte=1))] = None
-    """Strongest edges stored of each, the rest as a sum; all unless given. For long prompts."""
+    """Edges stored of each, half of them the strongest from features, and the rest as a sum; all unless given. For long prompts."""
     node_threshold: Annotated[float, Parameter(validator=Number(gt=0, lte=1))] = 0.8
     """Share of influence whose nodes are shown."""
     edge_threshold: Annotated[float, Parameter(validator=Number(gt=0, lte=1))] = 0.98

@@ -9,7 +9,7 @@ from microtome.models import Model, Site
 
 
 def transcoders(
-    model: Model, *, kind: Literal["layers", "cross-layer"] = "layers", skip: bool = False, d_dict: int = 24, seed: int = 0
+    model: Model, *, kind: Literal["layers", "cross-layer"] = "layers", skip: bool = False, d_dict: int = 24, seed: int = 0, writes_by: float = 0.25
 ) -> DictionarySet:
     """A random set that reads what the MLPs read and writes what they write."""
     random = torch.Generator().manual_seed(seed)
@@ -19,7 +19,7 @@ def transcoders(
         writes = tuple(Site("mlp_out", other) for other in range(layer, model.n_layers if kind == "cross-layer" else layer + 1))
         weights = {
             "W_enc": torch.randn(d_dict, d, generator=random) / d**0.5,
-            "W_dec": torch.randn(d_dict, len(writes), d, generator=random) / 4,
+            "W_dec": torch.randn(d_dict, len(writes), d, generator=random) * writes_by,
             "b_enc": torch.randn(d_dict, generator=random) / 10,
             "b_dec": torch.randn(len(writes), d, generator=random) / 10,
         }

@@ -16,6 +16,7 @@ from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
 from microtome.artifacts import Draft
 from microtome.circuits import Along, FeatureTarget, Graph, LogitDifference, Logits, Loss, Replacement, Target, TraceConfig, trace
+from microtome.circuits.graph import FEATURE
 from microtome.circuits.targets import rows_of
 from microtome.dictionaries import SAE, DictionarySet, ReLU, Transcoder, save
 from microtome.directions import Direction
@@ -143,10 +144,22 @@ def test_top_edges_and_the_remainder_still_add_up() -> None:
     top = trace(model, given, TOKENS, config=TraceConfig(edges_per_row=8))
     assert np.diff(top.edges.indptr).max() == 8
     assert top.balance() < 1e-4
+    of_feature = whole.nodes.kind == FEATURE
     for node, kept, dropped in zip(top.rows, np.abs(stored(top)), top.dropped_abs, strict=True):
         full = np.abs(stored(whole)[whole.row_of(int(node))])
-        assert np.allclose(np.sort(full)[-8:].sum(), kept.sum(), rtol=1e-5)
+        best = np.argsort(-np.where(of_feature, full, -1))[:4]
+        others = np.sort(np.delete(full, best))[-4:]
+        assert np.allclose(full[best].sum() + others.sum(), kept.sum(), rtol=1e-5)
         assert np.allclose(full.sum() - kept.sum(), dropped, atol=1e-4)
+
+
+def test_rows_that_errors_outweigh_lead_on_to_features() -> None:
+    model = model_of("qwen2")
+    weak = transcoders(model, writes_by=1e-4)
+    graph = trace(model, weak, TOKENS, config=TraceConfig(edges_per_row=8, max_rows=40))
+    strongest = np.argsort(-np.abs(stored(trace(model, weak, TOKENS, config=TraceConfig(max_rows=0)))), axis=1)[:, :8]
+    assert (graph.nodes.kind[strongest] != FEATURE).all()
+    assert len(graph.rows) > graph.n_targets + 20  # none but the targets when only the strongest are kept
 
 
 def test_a_feature_a_direction_and_a_loss_are_targets_at_any_position() -> None:
