@@ -793,6 +793,44 @@ interface Dose {
   readonly text: string;
 }
 
+interface Calibration {
+  readonly source: string;
+  readonly n: number;
+  readonly percentiles: readonly (number)[];
+}
+
+interface Measured {
+  readonly results: readonly (Result)[];
+  readonly notes: readonly (string)[];
+  readonly raises: readonly (string)[];
+  readonly lowers: readonly (string)[];
+  readonly more: Record<string, any>;
+}
+
+interface Likeness {
+  readonly name: string;
+  readonly site: string;
+  readonly cosine: number;
+}
+
+interface DirectionCard {
+  readonly name: string;
+  readonly title: string;
+  readonly id: string;
+  readonly fingerprint: string;
+  readonly site: string;
+  readonly width: number;
+  readonly norm: number;
+  readonly unit: string;
+  readonly sign: string;
+  readonly reference: string;
+  readonly model: string | null;
+  readonly provenance: Record<string, any>;
+  readonly calibration: Calibration | null;
+  readonly measured: Measured | null;
+  readonly others: readonly (Likeness)[];
+}
+
 interface Card {
   readonly index: string;
   readonly feature: number;

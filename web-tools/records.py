@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from microtome.directions import Calibration, DirectionCard, Likeness, Measured
 from microtome.features import Card, FeatureLoss, Gram, MeanLoss, SliceLoss, Stretch, Surroundings, effect_records, found, links, records
 from microtome.features import kept as kept_records
 from microtome.features.dreaming import records as dream_records
@@ -30,7 +31,23 @@ def declarations() -> str:
     modules = (records, found, links, effect_records, odd_records, kept_records, map_records, dream_records)
     known = {name: value for module in modules for name, value in vars(module).items()}
     shapes = [shape for shape in known.values() if dataclasses.is_dataclass(shape) and isinstance(shape, type)]
-    more = (Gram, Stretch, Surroundings, MeanLoss, SliceLoss, FeatureLoss, EditCount, Side, SideBySide, Result, Dose)
+    more = (
+        Gram,
+        Stretch,
+        Surroundings,
+        MeanLoss,
+        SliceLoss,
+        FeatureLoss,
+        EditCount,
+        Side,
+        SideBySide,
+        Result,
+        Dose,
+        Calibration,
+        Measured,
+        Likeness,
+        DirectionCard,
+    )
     blocks = [_interface(shape) for shape in [*shapes, *more, Card, ModelState]]
     return "// Written by web-tools/records.py from the records of microtome/features; do not edit.\n\n" + "\n".join(blocks)
 

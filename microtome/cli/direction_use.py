@@ -47,12 +47,13 @@ def calibrate(
     chat
         Read each line as a user's turn.
     """
-    from microtome.directions import load_direction
+    from microtome.directions import load_direction, load_measured
     from microtome.directions.recipes import Made
     from microtome.stats import Result
 
     with Session(common) as session:
-        kept, texts = load_direction(session.workspace.find("direction", direction)), passages_of(passages, chat=chat)
+        folder, texts = session.workspace.find("direction", direction), passages_of(passages, chat=chat)
+        kept, before = load_direction(folder), load_measured(folder)
         reader = _reader_along(session, model, kept, place=place, span="all")
         with session.step("calibrate"):
             made = kept.calibrated(kept.project(reader.tokens(texts)), source=passages.name)
@@ -60,7 +61,8 @@ def calibrate(
         assert calibration is not None
         results = tuple(Result(name=f"p{p}", value=calibration.at(p), n=calibration.n, unit="along the unit vector") for p in (1, 25, 50, 75, 99))
         name = place.name or f"{direction}-calibrated"
-        finish(session, reader.model, {name: Made(direction=made)}, results=results)
+        known = Made(direction=made) if before is None else Made(direction=made, results=before.results, notes=before.notes)
+        finish(session, reader.model, {name: known}, results=results)
 
 
 def drift(

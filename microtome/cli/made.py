@@ -1,4 +1,4 @@
-"""What the recipes of `microtome direction` share: where they read, keeping what they make, and printing what was measured."""
+"""What the recipes of `microtome direction` share: where they read, keeping and printing what they make and measure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,9 +10,10 @@ from rich.text import Text
 
 from microtome.cli.cards import plain, quoted, titled
 from microtome.cli.session import Session
+from microtome.config import canonical_json, to_dict
 
 if TYPE_CHECKING:
-    from microtome.directions import Direction, Reader
+    from microtome.directions import Calibration, Direction, DirectionCard, Measured, Reader
     from microtome.directions.recipes import Made
     from microtome.models import Model
     from microtome.stats import Result
@@ -56,6 +57,7 @@ def finish(
     notes: tuple[str, ...] = (),
 ) -> None:
     """Keep the directions and print what was measured."""
+    from microtome.directions import Measured
     from microtome.directions.recipes import top_tokens
 
     rows: list[dict[str, Any]] = []
@@ -65,10 +67,12 @@ def finish(
     for name, each in made.items():
         direction = each.direction
         path = session.workspace.place("direction", name)
-        _keep(direction, path)
-        tokens = top_tokens(model, direction)
+        raises, lowers = top_tokens(model, direction), top_tokens(model, direction.negated())
+        said = tuple(dict.fromkeys([*notes, *each.notes]))
+        measured = Measured(results=(*each.results, *results), notes=said, raises=tuple(raises), lowers=tuple(lowers), more=to_dict(more or {}))
+        _keep(direction, path, measured=measured)
         table.add_row(
-            *(Text(plain(cell)) for cell in (name, str(direction.site), f"{direction.norm:.3g}", direction.sign, " ".join(map(quoted, tokens[:5]))))
+            *(Text(plain(cell)) for cell in (name, str(direction.site), f"{direction.norm:.3g}", direction.sign, " ".join(map(quoted, raises[:5]))))
         )
         rows.append(
             {
@@ -77,22 +81,56 @@ def finish(
                 "fingerprint": direction.fingerprint,
                 "site": str(direction.site),
                 "norm": direction.norm,
-                "raises": tokens,
+                "raises": raises,
             }
         )
-    measured = [*results, *(result for each in made.values() for result in each.results)]
-    said = list(dict.fromkeys([*notes, *(note for each in made.values() for note in each.notes)]))
-    views = [table, results_table("measured", measured), *(f"note: {note}" for note in said)]
-    session.result({"directions": rows, "results": measured, "notes": said, **(more or {})}, *views)
+    figures = [*results, *(result for each in made.values() for result in each.results)]
+    said = tuple(dict.fromkeys([*notes, *(note for each in made.values() for note in each.notes)]))
+    views = [table, results_table("measured", figures), *(f"note: {note}" for note in said)]
+    session.result({"directions": rows, "results": figures, "notes": said, **(more or {})}, *views)
 
 
-def _keep(direction: "Direction", path: Path) -> None:
+def _keep(direction: "Direction", path: Path, *, measured: "Measured") -> None:
+    """Save it with what was measured, over an older measurement of the very same direction; another one of that name is refused."""
     from microtome.artifacts import MANIFEST
-    from microtome.directions import load_direction, save_direction
+    from microtome.directions import load_direction, load_measured, save_direction
 
-    if (path / MANIFEST).is_file() and load_direction(path) == direction:
-        return
-    save_direction(direction, path)
+    is_here = (path / MANIFEST).is_file() and load_direction(path) == direction
+    if not is_here or load_measured(path) != measured:
+        save_direction(direction, path, measured=measured, replace=is_here)
+
+
+def direction_views(card: "DirectionCard") -> list[Any]:
+    """The card of a direction: facts, what was measured and what it does not show, and the likest others."""
+    facts = titled(f"direction {card.name}")
+    for heading in ("", ""):
+        facts.add_column(heading)
+    made = card.measured
+    rows = {
+        "site": card.site,
+        "points": card.sign,
+        "length": f"{card.norm:.3g} ({card.unit})",
+        "reference": card.reference,
+        "made by": canonical_json(card.provenance)[:300],
+        "calibration": "" if card.calibration is None else _percentiles(card.calibration),
+        "raises": " ".join(map(quoted, made.raises)) if made else "",
+        "lowers": " ".join(map(quoted, made.lowers)) if made else "",
+        "likest": ", ".join(f"{other.name} {other.cosine:+.2f}" for other in card.others[:6]),
+    }
+    for name, value in rows.items():
+        if value:
+            facts.add_row(name, Text(plain(value)))
+    views: list[Any] = [facts]
+    if made is not None and made.results:
+        views.append(results_table("measured", list(made.results)))
+    if made is None:
+        views.append("note: it was saved without what was measured; make it again with `microtome direction` to see that here.")
+    return [*views, *(f"note: {note}" for note in (made.notes if made else ()))]
+
+
+def _percentiles(calibration: "Calibration") -> str:
+    shown = ", ".join(f"p{p} {calibration.at(p):.3g}" for p in (1, 25, 50, 75, 99))
+    return f"{shown} (n {calibration.n:,}, {calibration.source})"
 
 
 def results_table(title: str, results: "list[Result]") -> Any:

@@ -15,6 +15,7 @@ from microtome.cli.cards import card_view, plain, titled
 from microtome.cli.dictionary import dictionary_card, dictionary_views
 from microtome.cli.graphs import graph_views, paths_of
 from microtome.cli.index import overview_table
+from microtome.cli.made import direction_views
 from microtome.cli.relations import Related, relations
 from microtome.cli.session import Common, Session
 from microtome.cli.sweep import sweep_views
@@ -70,7 +71,7 @@ def show(
         microtome show wiki 1234 --around --loss --effects
 
     The card of a dictionary, in any format that is read; a feature in another
-    tool's files; a graph of `microtome trace`; any artifact, every file checked:
+    tool's files; a graph of `microtome trace`; a direction; any artifact, every file checked:
 
         microtome show downloads/a-saelens-folder
 
@@ -78,12 +79,15 @@ def show(
 
         microtome show the-capital-of-france-is-1b2f3c
 
+        microtome show ocean
+
         microtome show microtome-workspace/shards/wiki
 
     Parameters
     ----------
     what
-        Name of an index or a dictionary, or the path of any artifact, a dictionary's files or files about features; the whole workspace unless given.
+        Name of an index, a dictionary, a graph or a direction, or the path of any
+        artifact, a dictionary's files or files about features; the whole workspace unless given.
     feature
         Number of a feature of the index, or with --site of the dictionary that reads there.
     site
@@ -106,7 +110,7 @@ def _shown(session: Session, what: str | None, feature: int | None, *, asked: As
     if path is not None and (path / MANIFEST).is_file() and whole:
         return _artifact(session, path)
     if what is not None and whole and what not in session.workspace.names("index"):
-        if (kind := next((kind for kind in ("dictionary", "graph") if what in session.workspace.names(kind)), None)) is not None:
+        if (kind := next((kind for kind in ("dictionary", "graph", "direction") if what in session.workspace.names(kind)), None)) is not None:
             return _SHOWN[kind](session, session.workspace.place(kind, what))
         if Path(what).exists():
             return _dictionary(session, Path(what))
@@ -183,6 +187,13 @@ def _graph(session: Session, path: Path) -> None:
     session.result({"path": str(path), "graph": shown, "paths": found, "tried": made}, *graph_views(shown, found), *more)
 
 
+def _direction(session: Session, path: Path) -> None:
+    from microtome.directions import direction_card
+
+    card = direction_card(path, workspace=session.workspace)
+    session.result({"path": str(path), "direction": card}, *direction_views(card))
+
+
 def _sweep(session: Session, path: Path) -> None:
     from microtome.training import open_sweep
 
@@ -190,7 +201,7 @@ def _sweep(session: Session, path: Path) -> None:
     session.result({"path": str(path), "sweep": made}, *sweep_views(made))
 
 
-_SHOWN: Mapping[str, Callable[[Session, Path], None]] = {"dictionary": _dictionary, "sweep": _sweep, "graph": _graph}
+_SHOWN: Mapping[str, Callable[[Session, Path], None]] = {"dictionary": _dictionary, "sweep": _sweep, "graph": _graph, "direction": _direction}
 """What has a view of its own, by kind."""
 
 

@@ -15,6 +15,7 @@ from microtome.errors import MicrotomeError, PageNotFound, QueryInvalid, ServerF
 from microtome.steering.serving import Limits
 from microtome.web.api import api_routes
 from microtome.web.completions import Offers, completion_routes
+from microtome.web.direction_api import direction_routes
 from microtome.web.graph_api import graph_routes
 from microtome.web.graph_desk import GraphDesk
 from microtome.web.graph_runs import run_routes
@@ -38,6 +39,7 @@ PAGES = (
     "/s/{name}/documents",
     "/s/{name}/d/{doc}",
     "/g/{name}",
+    "/directions/{name}",
 )
 
 
@@ -62,6 +64,7 @@ def create_app(
     shelf, desk = Shelf(workspace), ModelDesk(model_loader)
     app.include_router(api_routes(shelf, desk))
     app.include_router(completion_routes(Offers(shelf, desk, models=models, limits=limits)))
+    app.include_router(direction_routes(shelf))
     graphs = GraphShelf(shelf)
     app.include_router(run_routes(graphs, GraphDesk(graphs.workspace, desk)))
     app.include_router(graph_routes(graphs))

@@ -48,7 +48,7 @@ class GraphShelf:
 
     def list(self) -> tuple[ShelfEntry, ...]:
         """Every graph with what its manifest says; one that cannot be read is listed with its error."""
-        return tuple(self._entry(name) for name in self.workspace.names("graph"))
+        return self._shelf.entries("graph")
 
     def index_of(self, graph: Graph) -> FeatureIndex | None:
         """The first feature index, by name, of one of the graph's dictionaries; None where there is none that can be read."""
@@ -60,13 +60,6 @@ class GraphShelf:
             except MicrotomeError:  # the first page shows what is wrong with it; the graph is whole without
                 continue
         return None
-
-    def _entry(self, name: str) -> ShelfEntry:
-        try:
-            manifest = read_manifest(self.workspace.place("graph", name))
-        except MicrotomeError as error:
-            return ShelfEntry(name=name, error=error.to_json())
-        return ShelfEntry(name=name, id=manifest.id, summary=dict(manifest.summary))
 
 
 def cards_of(index: FeatureIndex | None) -> dict[str, Cards]:

@@ -12,7 +12,7 @@ from microtome.features import FeatureIndex
 
 @dataclass(frozen=True, kw_only=True)
 class ShelfEntry:
-    """One index of the workspace as the first page lists it."""
+    """One artifact of the workspace as the first page lists it."""
 
     name: str
     id: str = ""
@@ -53,12 +53,15 @@ class Shelf:
     def list(self) -> ShelfList:
         """Every index with what its manifest says; one that cannot be read is listed with its error."""
         artifacts = {kind: self.workspace.names(kind) for kind in ("corpus", "shards", "dictionary")}
-        entries = tuple(self._entry(name) for name in self.workspace.names("index"))
-        return ShelfList(workspace=str(self.workspace.path), indexes=entries, artifacts=artifacts)
+        return ShelfList(workspace=str(self.workspace.path), indexes=self.entries("index"), artifacts=artifacts)
 
-    def _entry(self, name: str) -> ShelfEntry:
+    def entries(self, kind: str) -> tuple[ShelfEntry, ...]:
+        """Every artifact of a kind with what its manifest says; one that cannot be read is listed with its error."""
+        return tuple(self._entry(kind, name) for name in self.workspace.names(kind))
+
+    def _entry(self, kind: str, name: str) -> ShelfEntry:
         try:
-            manifest = read_manifest(self.workspace.place("index", name))
+            manifest = read_manifest(self.workspace.place(kind, name))
         except MicrotomeError as error:
             return ShelfEntry(name=name, error=error.to_json())
         return ShelfEntry(name=name, id=manifest.id, summary=dict(manifest.summary))

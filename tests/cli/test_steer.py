@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from microtome.cli.app import GROUPS, build_app
-from microtome.directions import Reader, Span, asked, load_direction
+from microtome.directions import Reader, Span, asked, load_direction, load_measured, save_direction
 from microtome.directions.recipes import drift
 from microtome.models import Site, tiny
 from microtome.steering import Ablate, Add, EditSet, Sampling, compare, load_variant, of_norm, raw
@@ -37,9 +37,28 @@ def test_a_concept_is_kept_with_its_figures_and_made_again_is_the_same(workspace
     (listed,) = again.json["directions"]
     assert listed["fingerprint"] == kept.fingerprint
     assert {result["name"] for result in again.json["results"]} == {"length", "specificity"}
+    measured = load_measured(workspace / "directions" / "ocean")
+    assert measured is not None
+    assert [result.name for result in measured.results] == [result["name"] for result in again.json["results"]]
+    assert (list(measured.notes), list(measured.raises)) == (again.json["notes"], listed["raises"])
+    shown = call("show", "ocean", "-w", str(workspace), "--json")
+    assert shown.json["direction"]["measured"]["results"] == again.json["results"]
+    assert [other["name"] for other in shown.json["direction"]["others"]] == ["music"]
+    assert "specificity" in call("show", "ocean", "-w", str(workspace)).out
     other = call("direction", "concept", MODEL, "--word", "music", "--name", "ocean", "-w", str(workspace))
     assert other.code == 2
     assert "ArtifactConflict" in other.err
+    assert load_direction(workspace / "directions" / "ocean") == kept
+
+
+def test_what_an_older_release_kept_is_measured_when_it_is_made_again(workspace: Path) -> None:
+    path = workspace / "directions" / "ocean"
+    kept, measured = load_direction(path), load_measured(path)
+    save_direction(kept, path, replace=True)
+    assert load_measured(path) is None
+    assert "saved without" in call("show", "ocean", "-w", str(workspace)).out
+    assert call("direction", "concept", MODEL, "--word", "ocean", "--site", "L1.resid_post", "-w", str(workspace)).code == 0
+    assert load_measured(path) == measured
 
 
 def test_side_by_side_is_what_compare_says(workspace: Path) -> None:

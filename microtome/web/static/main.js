@@ -3,6 +3,7 @@ import { html, render, signal, useState } from "./lib/dom.js";
 import { focus, useKeys } from "./lib/keys.js";
 import { address, at, go, home, place, plain } from "./lib/place.js";
 import { startTips } from "./lib/tip.js";
+import { DirectionPage } from "./pages/direction.js";
 import { DocumentPage } from "./pages/document.js";
 import { DocumentsPage } from "./pages/documents.js";
 import { FeaturePage } from "./pages/feature.js";
@@ -32,6 +33,7 @@ const ROUTES = [
   [/^\/s\/([^/]+)\/documents$/, DocumentsPage],
   [/^\/s\/([^/]+)\/d\/([^/]+)$/, DocumentPage],
   [/^\/g\/([^/]+)$/, GraphPage],
+  [/^\/directions\/([^/]+)$/, DirectionPage],
 ];
 
 const ICON = new URL("icon.svg", import.meta.url).pathname;
@@ -44,8 +46,8 @@ function switchTheme() {
   localStorage.setItem("microtome-theme", root.dataset.theme);
 }
 
-/** @param {{ index: string | null, graph: string | null }} props */
-function TopBar({ index, graph }) {
+/** @param {{ index: string | null, other: string | null }} props `other`: the name of a graph or a direction */
+function TopBar({ index, other }) {
   const [text, setText] = useState("");
   const here = place.value.path.split("/")[3] ?? "";
   /** @param {Event} event */
@@ -71,7 +73,7 @@ function TopBar({ index, graph }) {
       ${tab(`${at(index)}/map`, "Map", here === "map")}
       ${tab(`${at(index)}/kept`, "Kept", here === "kept")}</nav>
       <form role="search" onSubmit=${search}><input id="search" type="search" aria-label="search" placeholder="Label or number   /" value=${text} maxlength="500" onInput=${(/** @type {any} */ event) => setText(event.currentTarget.value)} /></form>`}
-    ${graph && html`<nav aria-label="pages">${tab("/", "Workspace", false)}${tab(place.value.path, graph, true)}</nav>`}
+    ${other && html`<nav aria-label="pages">${tab("/", "Workspace", false)}${tab(place.value.path, other, true)}</nav>`}
     <span class="tools"><button class="plain" onClick=${switchTheme} aria-label="light or dark" data-tip="light or dark (d)">◐</button><button class="plain" onClick=${() => (isHelpOpen.value = true)} aria-label="help" data-tip="keys (?)">?</button></span>
   </header>`;
 }
@@ -79,14 +81,14 @@ function TopBar({ index, graph }) {
 function App() {
   const { path } = place.value;
   let index = null;
-  let graph = null;
+  let other = null;
   let page = null;
   for (const [pattern, Page] of ROUTES) {
     const match = pattern.exec(path);
     if (!match) continue;
     const name = match[1] === undefined ? null : plain(match[1]);
     index = path.startsWith("/s/") ? name : null;
-    graph = path.startsWith("/g/") ? name : null;
+    other = path.startsWith("/s/") ? null : name;
     page = html`<${Page} key=${`${pattern}${name}`} index=${index} name=${name} id=${match[2]} />`;
     break;
   }
@@ -99,7 +101,7 @@ function App() {
     o: () => go(index ? at(index) : "/"),
     t: () => focus("#test-text"),
   });
-  return html`<${TopBar} index=${index} graph=${graph} />
+  return html`<${TopBar} index=${index} other=${other} />
     <main>${page ?? html`<${ErrorPanel} error=${{ parts: lost }} /><p><a href=${home}>First page</a></p>`}</main>
     ${isHelpOpen.value && html`<${HelpSheet} onClose=${() => (isHelpOpen.value = false)} />`}`;
 }

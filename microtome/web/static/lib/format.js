@@ -9,7 +9,7 @@ export function num(x) {
   if (x === 0) return "0";
   const size = Math.abs(x);
   if (size >= 10000) return whole.format(Math.round(x));
-  if (size < 0.001) return x.toExponential(1).replace("e-", "e−");
+  if (size < 0.001) return x.toExponential(1).replaceAll("-", "−");
   return String(Number(x.toPrecision(3))).replace("-", "−");
 }
 

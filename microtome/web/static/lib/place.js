@@ -63,6 +63,9 @@ export function address(path, parts = {}) {
 /** @param {string} index */
 export const at = (index) => `${mark}/s/${encodeURIComponent(index)}`;
 
+/** @param {string} name */
+export const directionAt = (name) => `/directions/${encodeURIComponent(name)}`;
+
 /** The first page. */
 export const home = `${mark}/`;
 

@@ -1,5 +1,6 @@
-// The workspace: which indexes and graphs there are.
+// The workspace: which indexes, graphs and directions there are.
 import { GraphCards } from "../graph/cards.js";
+import { DirectionCards } from "../panels/directioncards.js";
 import { Empty, ErrorPanel, Loading } from "../panels/states.js";
 import { Reproduce } from "../panels/reproduce.js";
 import { useAnswer } from "../lib/api.js";
@@ -23,6 +24,7 @@ export function HomePage() {
           <p><a href=${at(entry.name)}>Overview</a> · <a href=${`${at(entry.name)}/features`}>Features</a> · <a href=${`${at(entry.name)}/documents`}>Documents</a></p>`}
     </li>`)}</ul>
     <${GraphCards} />
+    <${DirectionCards} />
     ${others.length > 0 && html`<p class="quiet">Also here: ${others.map(([kind, names]) => `${kind} ${/** @type {string[]} */ (names).join(", ")}`).join(" · ")}.</p>`}
     <${Reproduce} recipe=${list.reproduce} json="/api" />`;
 }

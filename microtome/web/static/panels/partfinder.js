@@ -3,12 +3,12 @@ import { Problem, post, useAnswer } from "../lib/api.js";
 import { useDebounced } from "../lib/debounce.js";
 import { html, useState } from "../lib/dom.js";
 import { num } from "../lib/format.js";
-import { address, at } from "../lib/place.js";
+import { address, at, directionAt } from "../lib/place.js";
 import { ErrorPanel } from "./states.js";
 
 const FOUND = 8;
 
-/** @typedef {{ words: string, number?: number, label: string, note: string }} Part */
+/** @typedef {{ words: string, href: string, number?: number, label: string, note: string }} Part */
 
 /** @param {{ index: string, text: string, onAdd: (edit: string) => void }} props `text` is the prompt */
 export function PartFinder({ index, text, onAdd }) {
@@ -23,11 +23,13 @@ export function PartFinder({ index, text, onAdd }) {
   const rows = /** @type {readonly TableRow[]} */ (/** @type {any} */ (table.value)?.rows ?? []);
   const known = /** @type {readonly string[]} */ (/** @type {any} */ (parts.value)?.directions ?? []);
   const one = /** @type {Card | null} */ (number ? card.value : null);
+  /** @param {number} number @param {string} label @param {number} max @returns {Part} */
+  const feature = (number, label, max) => ({ words: `clamp ${number}=5max`, href: `${at(index)}/f/${number}`, number, label, note: `max ${num(max)}` });
   /** @type {Part[]} */
   const found = [
     ...(one ? [feature(one.feature, one.label.text, one.statistics.max)] : []),
     ...(wanted.trim() && !number ? rows.map((row) => feature(row.feature, row.label, row.max)) : []),
-    ...known.filter((name) => !number && (wanted.trim() === "" || name.toLowerCase().includes(wanted.trim().toLowerCase()))).slice(0, FOUND).map((name) => ({ words: `add ${name}=1`, label: name, note: "direction" })),
+    ...known.filter((name) => !number && (wanted.trim() === "" || name.toLowerCase().includes(wanted.trim().toLowerCase()))).slice(0, FOUND).map((name) => ({ words: `add ${name}=1`, href: directionAt(name), label: name, note: "direction" })),
   ];
   const ask = () => {
     setTrouble(null);
@@ -37,7 +39,7 @@ export function PartFinder({ index, text, onAdd }) {
     );
   };
   /** @param {Part} part */
-  const line = (part) => html`<li><span class="label">${part.number !== undefined && html`<a class="number" href=${`${at(index)}/f/${part.number}`}>${part.number}</a> `}${part.label}</span><span class="value quiet">${part.note}</span>
+  const line = (part) => html`<li><span class="label">${part.number === undefined ? html`<a href=${part.href}>${part.label}</a>` : html`<a class="number" href=${part.href}>${part.number}</a> ${part.label}`}</span><span class="value quiet">${part.note}</span>
     <button class="add" aria-label=${`add ${part.words}`} onClick=${() => onAdd(part.words)}>Add</button></li>`;
   const error = table.error ?? card.error ?? parts.error ?? trouble;
   return html`<div class="finder">
@@ -49,6 +51,3 @@ export function PartFinder({ index, text, onAdd }) {
     ${firing && html`<h3>fires on the prompt <button class="plain" onClick=${() => setFiring(null)}>hide</button></h3>${firing.length ? html`<ol class="list">${firing.map(line)}</ol>` : html`<p class="note">Nothing fires on it.</p>`}`}
   </div>`;
 }
-
-/** @param {number} number @param {string} label @param {number} max @returns {Part} */
-const feature = (number, label, max) => ({ words: `clamp ${number}=5max`, number, label, note: `max ${num(max)}` });

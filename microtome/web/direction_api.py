@@ -1,0 +1,53 @@
+"""The JSON of a workspace's directions: their list, and the card of each."""
+
+from pathlib import Path
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from microtome.artifacts import read_manifest
+from microtome.directions import direction_card
+from microtome.errors import MicrotomeError
+from microtome.web.graph_api import GraphName
+from microtome.web.recipes import show_line
+from microtome.web.replies import reply, with_recipe
+from microtome.web.shelf import Shelf
+
+
+def direction_routes(shelf: Shelf) -> APIRouter:
+    """`/api/directions` and `/api/directions/{name}`."""
+    router, workspace = APIRouter(prefix="/api/directions"), shelf.workspace
+
+    @router.get("")
+    def listed(request: Request) -> Response:
+        python = f"from microtome.artifacts import Workspace\n\nWorkspace({str(workspace.path)!r}).names('direction')"
+        lines = {"python": python, "shell": show_line(workspace.path)}
+        return reply(request, {"directions": shelf.entries("direction"), "reproduce": lines})
+
+    @router.get("/{name}")
+    def card(request: Request, *, name: GraphName) -> Response:
+        found = direction_card(workspace.find("direction", name), workspace=workspace)
+        asked = {"card": found, "indexes": _indexes_of(shelf, found.model)}
+        return reply(request, with_recipe(asked, _card_lines(workspace.path, name)))
+
+    return router
+
+
+def _indexes_of(shelf: Shelf, model: str | None) -> list[str]:
+    """The indexes on whose steering page a direction of this model can be tried; any for one that fits any model."""
+    names: list[str] = []
+    for name in shelf.workspace.names("index"):
+        try:
+            if model is None or read_manifest(shelf.workspace.place("index", name)).inputs.get("model") == model:
+                names.append(name)
+        except MicrotomeError:  # the first page shows what is wrong with it
+            continue
+    return names
+
+
+def _card_lines(workspace: Path, name: str) -> dict[str, str]:
+    python = (
+        "from microtome.artifacts import Workspace\nfrom microtome.directions import direction_card\n\n"
+        f"workspace = Workspace({str(workspace)!r})\ndirection_card(workspace.find('direction', {name!r}), workspace=workspace)"
+    )
+    return {"python": python, "shell": show_line(workspace, name)}
