@@ -42,7 +42,7 @@ class TraceConfig:
     """Stop expanding when the features that were expanded hold this share of all features' influence; 1 goes on to `max_rows`."""
     edges_per_row: int | None = None
     """Edges stored of each row, half of them the strongest from features, the rest the strongest others; the remainder as a sum. None: all."""
-    batch_rows: int = 64
+    batch_rows: int = 32
     """Rows of one backward sweep: more make larger products, but rows of nearer positions share less of the work."""
     update_rows: int = 512
     """Rows between two estimates of influence."""

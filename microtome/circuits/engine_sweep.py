@@ -183,7 +183,8 @@ def _layer(replacement: Replacement, layer: int, value: Float[Tensor, "kv_width 
         out = cast("Tensor", projection.weight).detach().T.to(replacement.dtype)
     else:
         return None
-    out = out * model.multiplier(Site("attn_out", layer))
+    if (multiplier := model.multiplier(Site("attn_out", layer))) != 1:
+        out = out * multiplier
     before, after = frozen.norm(Site("attn_in", layer)), frozen.norm(Site("attn_out", layer))
     if before is not None:
         value = before.back(value)

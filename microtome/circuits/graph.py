@@ -9,6 +9,7 @@ where `pre` is the pre-activation that the model's own forward measured. `Graph.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -121,17 +122,19 @@ class Graph:
 
     def sums(self) -> npt.NDArray[np.float64]:
         """By row, the sum of its stored weights."""
-        total = np.concatenate([[0.0], np.cumsum(self.edges.weight, dtype=np.float64)])
-        return total[self.edges.indptr[1:]] - total[self.edges.indptr[:-1]]
+        return self._by_row(np.add)
 
     def balances(self) -> npt.NDArray[np.float64]:
         """By row, |sum of weights + dropped − pre|, relative to the larger of |pre| and the largest weight of the row."""
         off = np.abs(self.sums() + self.dropped - self.pre)
-        largest = np.zeros(len(self.rows))
-        filled = np.diff(self.edges.indptr) > 0
-        if filled.any():
-            largest[filled] = np.maximum.reduceat(np.abs(self.edges.weight), self.edges.indptr[:-1][filled])
+        largest = np.maximum(self._by_row(np.maximum), -self._by_row(np.minimum))
         return off / np.maximum(np.maximum(np.abs(self.pre), largest), 1e-30)
+
+    def _by_row(self, reduce: np.ufunc) -> npt.NDArray[np.float64]:
+        """The weights of each row reduced, in fp64; 0 for a row without edges. Nothing of the edges' size is made."""
+        weight = self.edges.weight
+        found = [reduce.reduce(weight[first:last], dtype=np.float64) if last > first else 0.0 for first, last in pairwise(self.edges.indptr.tolist())]
+        return np.array(found, dtype=np.float64)
 
     def balance(self) -> float:
         """The largest of `balances`: 0 for a graph whose every row adds up."""
