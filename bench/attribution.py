@@ -90,9 +90,7 @@ def compare(case: str, folder: Path, *, rows: int, chosen: Path | None, quick: b
         file.write_text(json.dumps({**asked, "batch": batch}))
         theirs = timed(program, folder / "peer.safetensors")
         sizes.append(theirs["beyond_weights"] / 1e9)
-        say(
-            f"{case}: circuit-tracer, {batch} rows a backward, {theirs['seconds']:.2f} s, {sizes[-1]:.3f} GB beyond weights, {theirs['features']:,} features"
-        )
+        say(f"{case}: circuit-tracer, {batch} rows a backward: {theirs['seconds']:.2f} s, {sizes[-1]:.3f} GB, {theirs['features']:,} features")
         equal = equality(folder)
         if not quick and len(sizes) == 1:
             row(what, ratio=theirs["seconds"] / mine["seconds"], bar=BARS[case], ours=mine["seconds"], peer=theirs["seconds"], unit="s", equal=equal)
