@@ -801,6 +801,7 @@ interface Calibration {
 
 interface Measured {
   readonly results: readonly (Result)[];
+  readonly together: readonly (Result)[];
   readonly notes: readonly (string)[];
   readonly raises: readonly (string)[];
   readonly lowers: readonly (string)[];

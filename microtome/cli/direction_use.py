@@ -47,7 +47,7 @@ def calibrate(
     chat
         Read each line as a user's turn.
     """
-    from microtome.directions import load_direction, load_measured
+    from microtome.directions import Measured, load_direction, load_measured
     from microtome.directions.recipes import Made
     from microtome.stats import Result
 
@@ -61,8 +61,9 @@ def calibrate(
         assert calibration is not None
         results = tuple(Result(name=f"p{p}", value=calibration.at(p), n=calibration.n, unit="along the unit vector") for p in (1, 25, 50, 75, 99))
         name = place.name or f"{direction}-calibrated"
-        known = Made(direction=made) if before is None else Made(direction=made, results=before.results, notes=before.notes)
-        finish(session, reader.model, {name: known}, results=results)
+        known = before or Measured()
+        given = {name: Made(direction=made, results=known.results, notes=known.notes)}
+        finish(session, reader.model, given, results=known.together, more=known.more, shown=results)
 
 
 def drift(

@@ -1,5 +1,6 @@
 """What the recipes of `microtome direction` share: where they read, keeping and printing what they make and measure."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,8 +56,9 @@ def finish(
     more: Mapping[str, Any] | None = None,
     results: "tuple[Result, ...]" = (),
     notes: tuple[str, ...] = (),
+    shown: "tuple[Result, ...]" = (),
 ) -> None:
-    """Keep the directions and print what was measured."""
+    """Keep the directions and print what was measured: `results` of all together; `shown` only printed, for the direction itself holds them."""
     from microtome.directions import Measured
     from microtome.directions.recipes import top_tokens
 
@@ -67,10 +69,10 @@ def finish(
     for name, each in made.items():
         direction = each.direction
         path = session.workspace.place("direction", name)
-        raises, lowers = top_tokens(model, direction), top_tokens(model, direction.negated())
+        raises, lowers = top_tokens(model, direction)
         said = tuple(dict.fromkeys([*notes, *each.notes]))
-        measured = Measured(results=(*each.results, *results), notes=said, raises=tuple(raises), lowers=tuple(lowers), more=to_dict(more or {}))
-        _keep(direction, path, measured=measured)
+        told = _finite(to_dict(more or {}))
+        _keep(direction, path, measured=Measured(results=each.results, together=results, notes=said, raises=raises, lowers=lowers, more=told))
         table.add_row(
             *(Text(plain(cell)) for cell in (name, str(direction.site), f"{direction.norm:.3g}", direction.sign, " ".join(map(quoted, raises[:5]))))
         )
@@ -84,9 +86,9 @@ def finish(
                 "raises": raises,
             }
         )
-    figures = [*results, *(result for each in made.values() for result in each.results)]
+    figures = [*shown, *results, *(result for each in made.values() for result in each.results)]
     said = tuple(dict.fromkeys([*notes, *(note for each in made.values() for note in each.notes)]))
-    views = [table, results_table("measured", figures), *(f"note: {note}" for note in said)]
+    views = [table, results_table("measured", figures), *(f"note: {plain(note)}" for note in said)]
     session.result({"directions": rows, "results": figures, "notes": said, **(more or {})}, *views)
 
 
@@ -98,6 +100,15 @@ def _keep(direction: "Direction", path: Path, *, measured: "Measured") -> None:
     is_here = (path / MANIFEST).is_file() and load_direction(path) == direction
     if not is_here or load_measured(path) != measured:
         save_direction(direction, path, measured=measured, replace=is_here)
+
+
+def _finite(value: Any) -> Any:
+    """What JSON cannot hold as none at all."""
+    if isinstance(value, dict):
+        return {name: _finite(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def direction_views(card: "DirectionCard") -> list[Any]:
@@ -121,11 +132,12 @@ def direction_views(card: "DirectionCard") -> list[Any]:
         if value:
             facts.add_row(name, Text(plain(value)))
     views: list[Any] = [facts]
-    if made is not None and made.results:
-        views.append(results_table("measured", list(made.results)))
+    for title, results in (("measured", made.results), ("measured of all that were made with it", made.together)) if made else ():
+        if results:
+            views.append(results_table(title, list(results)))
     if made is None:
         views.append("note: it was saved without what was measured; make it again with `microtome direction` to see that here.")
-    return [*views, *(f"note: {note}" for note in (made.notes if made else ()))]
+    return [*views, *(f"note: {plain(note)}" for note in (made.notes if made else ()))]
 
 
 def _percentiles(calibration: "Calibration") -> str:
@@ -141,5 +153,6 @@ def results_table(title: str, results: "list[Result]") -> Any:
     for result in results:
         interval = "" if result.low is None or result.high is None else f"{result.low:.3g} … {result.high:.3g}"
         beside = ", ".join(f"{name} {value:.3g}" for name, value in result.baselines.items())
-        table.add_row(*map(Text, (result.name, f"{result.value:.3g} {result.unit}".strip(), interval, str(result.n), beside)))
+        cells = (result.name, f"{result.value:.3g} {result.unit}".strip(), interval, str(result.n), beside)
+        table.add_row(*(Text(plain(cell)) for cell in cells))
     return table

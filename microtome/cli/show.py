@@ -191,7 +191,7 @@ def _direction(session: Session, path: Path) -> None:
     from microtome.directions import direction_card
 
     card = direction_card(path, workspace=session.workspace)
-    session.result({"path": str(path), "direction": card}, *direction_views(card))
+    session.result({"path": str(path), "direction": card, "manifest": read_manifest(path)}, *direction_views(card))
 
 
 def _sweep(session: Session, path: Path) -> None:

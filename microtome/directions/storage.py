@@ -26,6 +26,8 @@ class Measured:
     """What a recipe measured of the direction that it made."""
 
     results: tuple[Result, ...] = ()
+    together: tuple[Result, ...] = ()
+    """Figures of all directions that were made with it, such as how often the emotion of a passage is recognised."""
     notes: tuple[str, ...] = ()
     """What the direction does not show, in sentences."""
     raises: tuple[str, ...] = ()
@@ -40,11 +42,12 @@ def save_direction(direction: Direction, path: str | Path, *, measured: Measured
     """Write a direction as an artifact at `path`; other work there is refused (`ArtifactConflict`) unless `replace`."""
     inputs = {"model": direction.model} if direction.model else {}
     rest = {name: value for name, value in direction.to_json().items() if name != "vector"}
+    said = None if measured is None else canonical_json(measured)  # before anything is replaced: what is not finite has no JSON
     with Draft.open(path, "direction", config={**rest, "vector": direction.fingerprint}, inputs=inputs, replace=replace) as draft:
         with draft.place(FILE) as temporary:
             save_file({"vector": direction.vector}, temporary, metadata={"direction": canonical_json(rest)})
-        if measured is not None:
-            draft.write(MEASURED, canonical_json(measured))
+        if said is not None:
+            draft.write(MEASURED, said)
         facts = {"name": direction.name, "site": str(direction.site), "width": direction.width, "norm": direction.norm, "sign": direction.sign}
         return draft.finish(summary={**facts, "recipe": str(direction.provenance.get("recipe", ""))})
 

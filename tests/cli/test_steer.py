@@ -247,6 +247,7 @@ def test_a_direction_is_calibrated_on_texts_and_watched_turn_by_turn(workspace: 
     model = tiny("llama", seed=3)
     tokens = Reader(model=model, site=plain.site, span=Span(kind="all")).tokens(["hello world", "the user and the"])
     assert kept == plain.calibrated(plain.project(tokens), source="texts.txt")
+    assert load_measured(workspace / "directions" / "ocean-calibrated") == load_measured(workspace / "directions" / "ocean")
     assert [result["value"] for result in made.json["results"]][2] == pytest.approx(float(plain.project(tokens).median()), abs=0.1)
     assert steer(workspace, "--floor", "ocean-calibrated=p75", "--json").code == 0
     said = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "the world"}]

@@ -13,6 +13,7 @@ from microtome.stats import Result
 
 MEASURED = Measured(
     results=(Result(name="auc", value=0.75, low=0.4, high=0.9, n=12, baselines={"shuffled": 0.6, "p": 0.5}),),
+    together=(Result(name="recognised", value=0.5, n=40),),
     notes=("A probe that reads a property does not show that the model uses it.",),
     raises=(" sea", "\n"),
     lowers=(" hill",),
@@ -38,6 +39,13 @@ def test_what_was_measured_comes_back_as_it_was(workspace: Workspace) -> None:
     path = keep(workspace, "sea", direction([1, 0]), measured=MEASURED)
     assert load_measured(path) == MEASURED
     assert load_measured(keep(workspace, "plain", direction([1, 0]))) is None
+
+
+def test_what_has_no_json_leaves_what_was_there(workspace: Workspace) -> None:
+    path = keep(workspace, "sea", direction([1, 0]), measured=MEASURED)
+    with pytest.raises(ValueError, match="JSON"):
+        save_direction(direction([1, 0]), path, measured=Measured(more={"kl": float("nan")}), replace=True)
+    assert load_measured(path) == MEASURED
 
 
 def test_a_changed_measurement_is_noticed(workspace: Workspace) -> None:

@@ -24,6 +24,7 @@ MEASURED = Measured(
         Result(name="auc", value=0.75, low=0.4, high=0.9, n=12, baselines={"shuffled": 0.6, "p": 0.5}),
         Result(name="length", value=0.1, n=8, unit="of mean length"),
     ),
+    together=(Result(name="recognised", value=0.5, n=40, baselines={"chance": 0.1}),),
     notes=(NOTE,),
     raises=(" sea", "\n", SCRIPT),
     lowers=(" hill",),
@@ -67,6 +68,7 @@ def test_the_json_is_the_card_and_its_lines_give_it(client: TestClient, directio
     assert [other.name for other in card.others] == ["lake"]
     assert answer["indexes"] == [INDEX]
     assert client.get("/api/directions/foreign").json()["indexes"] == []
+    assert answer["steer"].endswith(f"--add sea=1 --workspace {directions.path}")
     names: dict[str, object] = {}
     exec(answer["reproduce"]["python"].replace("direction_card(workspace", "found = direction_card(workspace"), {}, names)
     assert names["found"] == card
@@ -114,6 +116,8 @@ def test_a_person_reads_what_it_shows_and_what_not(page: Page, width: int, schem
     expect(page.locator("#measured tbody tr")).to_have_count(2)
     expect(page.locator("#measured tbody tr").first).to_contain_text("0.4 – 0.9")
     expect(page.locator("#measured tbody tr").first).to_contain_text("shuffled 0.6")
+    expect(page.locator("#together tbody tr")).to_have_count(1)
+    expect(page.locator("#measured .whisker")).to_have_count(1)  # the length stands alone: it has no scale
     assert page.locator("#measured .whisker").first.locator(".beside").count() == 1  # p is no value of the figure
     expect(page.locator("#tokens .piece")).to_have_count(4)
     expect(page.locator("#calibration circle")).to_have_count(101)

@@ -28,7 +28,7 @@ from microtome.directions.recipes.lists import (
 from microtome.directions.recipes.logistic import Fitted, fit_logistic
 from microtome.directions.recipes.persona import Judge, Judged, PersonaMade, Reply, Trait, persona
 from microtome.directions.recipes.probe import auc, bag_of_words, cross_validated, folds_of, probe
-from microtome.directions.recipes.recipe import RECIPES, Made, Writer, depth, recipe, top_tokens
+from microtome.directions.recipes.recipe import RECIPES, Made, Tokens, Writer, depth, recipe, top_tokens
 from microtome.directions.recipes.refusal import Candidate, Limits, RefusalMade, ablated_everywhere, refusal, refusal_score
 from microtome.directions.recipes.slots import SLOT_NAMES, SlotsFitted, SlotsMade, Story, fit_slots, slots, slots_right, stories
 from microtome.directions.recipes.trained import Preference, TrainedMade, trained
@@ -41,6 +41,7 @@ __all__ = [
     "Writer",
     "depth",
     "top_tokens",
+    "Tokens",
     "contrast",
     "mean_difference",
     "Components",

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import torch
 
@@ -74,11 +74,18 @@ def need(passages: Sequence[object], *, at_least: int, what: str) -> None:
         raise NotEnoughTokens(f"too few {what}.", got=len(passages), wanted=f"at least {at_least}", do="Give more.")
 
 
-def top_tokens(model: Model, direction: Direction, *, n: int = 8) -> list[str]:
-    """The tokens whose logits the direction raises most, read through the final norm's gain and the unembedding."""
-    scores = model.unembed().float().cpu() @ direction.unit_vector
-    scores = scores.masked_fill(~model.vocabulary_mask(), -math.inf)
-    return [model.tokenizer.piece(int(token)) for token in scores.topk(min(n, len(scores))).indices]
+class Tokens(NamedTuple):
+    """What a direction does to the output directly."""
+
+    raises: tuple[str, ...]
+    lowers: tuple[str, ...]
+
+
+def top_tokens(model: Model, direction: Direction, *, n: int = 8) -> Tokens:
+    """The tokens whose logits the direction raises and lowers most, read through the final norm's gain and the unembedding."""
+    scores, known = model.unembed().float().cpu() @ direction.unit_vector, model.vocabulary_mask()
+    ends = (scores.masked_fill(~known, -math.inf), (-scores).masked_fill(~known, -math.inf))
+    return Tokens(*(tuple(model.tokenizer.piece(int(token)) for token in end.topk(min(n, int(known.sum()))).indices) for end in ends))
 
 
 def shuffled(n: int, *, seed: int) -> list[int]:

@@ -6,17 +6,17 @@ import { count, num } from "../lib/format.js";
 const [WIDE, HIGH] = [200, 18];
 const MOST_ROWS = 40;
 
-/** @param {{ measured: Measured }} props */
-export function MeasuredPanel({ measured }) {
-  return html`<section class="panel" id="measured"><h2>Measured when it was made</h2>
-    ${measured.results.length === 0
-      ? html`<p class="quiet">Nothing: this recipe measures nothing of what it makes.</p>`
-      : html`<div class="scroll"><table class="mini results"><thead><tr><th></th><th>value</th><th>95 % interval</th><th>n</th><th class="drawn"></th><th class="beside">beside it</th></tr></thead>
-        <tbody>${measured.results.map((result) => html`<tr data-tip=${result.definition || null}><td>${result.name}</td><td><b>${num(result.value)}</b> <small>${result.unit}</small></td>
+/** @param {{ id: string, title: string, results: readonly Result[] }} props */
+export function MeasuredPanel({ id, title, results }) {
+  return html`<section class="panel measured" id=${id}><h2>${title}</h2>
+    ${results.length === 0
+      ? html`<p class="quiet">Nothing of its own.</p>`
+      : html`<div class="scroll"><table class="mini results"><thead><tr><th></th><th>value</th><th data-tip="95 %, where the figure’s definition says nothing else">interval</th><th>n</th><th class="drawn"></th><th class="beside">beside it</th></tr></thead>
+        <tbody>${results.map((result) => html`<tr data-tip=${result.definition || null}><td>${result.name}</td><td><b>${num(result.value)}</b> <small>${result.unit}</small></td>
           <td>${result.low !== null && result.high !== null && `${num(result.low)} – ${num(result.high)}`}</td><td>${count(result.n)}${result.failures > 0 && html` <small>${count(result.failures)} failed</small>`}</td>
           <td class="drawn"><${Whisker} result=${result} /></td>
           <td class="beside">${Object.entries(result.baselines).map(([name, value]) => html`<span><span class="quiet">${name}</span> ${num(value)}</span> `)}</td></tr>`)}</tbody></table></div>
-        <p class="note">Dot and line: the value and its interval; ticks: what stands beside it.</p>`}
+        <p class="note drawn">Dot and line: the value and its interval; ticks: what stands beside it.</p>`}
   </section>`;
 }
 
@@ -24,6 +24,7 @@ export function MeasuredPanel({ measured }) {
 function Whisker({ result }) {
   const { value, low, high } = result;
   const beside = Object.entries(result.baselines).filter(([name]) => name !== "p"); // a probability has no place on the figure's scale
+  if (beside.length === 0 && (low === null || high === null)) return null; // alone it has no scale
   const all = [0, value, low ?? value, high ?? value, ...beside.map(([, number]) => number)];
   const [least, most] = [Math.min(...all), Math.max(...all)];
   const x = (/** @type {number} */ number) => 5 + ((number - least) / (most - least || 1)) * (WIDE - 10);
