@@ -12,7 +12,7 @@ from microtome.features.arrays import Array
 from microtome.features.exchange.format import Bundle, Entries
 from microtome.features.exchange.record import Bars, Example, Explanation, FeatureRecord, Interval, Source, TokenLogit
 from microtome.features.postings import Firings
-from microtome.features.store import Store
+from microtome.features.store import Labelled, Store
 
 N_BARS = 50
 """Bars of the histogram of activations."""
@@ -90,6 +90,11 @@ class _Gathered:
         """The bytes of every token."""
         return [self._store.vocabulary.bytes(token) for token in range(len(self._store.vocabulary))]
 
+    @cached_property
+    def _labels(self) -> Labelled:
+        """The labels as they are when the first record is made."""
+        return self._store.labelled()
+
     def numbers(self, source: Source) -> Sequence[int]:
         span = self._store.numbering.span(self._members[source.id])
         if self._chosen is None:
@@ -126,12 +131,11 @@ class _Gathered:
     def _explanations(self, feature: int, row: dict[str, Any]) -> tuple[Explanation, ...]:
         """A person's label first, then the rule's."""
         rule = Explanation(text=row["rule"], method="rule", score=row["f1"])
-        label = self._store.label(feature)
-        return (Explanation(text=label.text, method="user"), rule) if label.origin == "user" else (rule,)
+        labels = self._labels
+        return (Explanation(text=labels.texts[feature], method="user"), rule) if feature in labels.by_user else (rule,)
 
     def _examples(self, row: dict[str, Any], firings: Firings) -> Iterator[Example]:
-        for position in row["top_positions"][: self._wanted.top]:
-            yield self._example(position, firings, interval=None)
+        chosen: list[tuple[int, Interval | None]] = [(position, None) for position in row["top_positions"][: self._wanted.top]]
         at, edges = 0, row["stratum_edges"]
         slices: list[tuple[Interval, list[int]]] = []
         for index, (count, size) in enumerate(zip(row["stratum_counts"], row["stratum_sizes"], strict=True)):
@@ -139,13 +143,14 @@ class _Gathered:
             slices.append((interval, row["stratum_positions"][at : at + size]))
             at += size
         for interval, positions in reversed(slices):
-            for position in positions[: self._wanted.per_slice]:
-                yield self._example(position, firings, interval=interval)
+            chosen += [(position, interval) for position in positions[: self._wanted.per_slice]]
+        docs = self._store.corpus.doc_of([position for position, _ in chosen]).tolist()
+        for (position, interval), doc in zip(chosen, docs, strict=True):
+            yield self._example(position, firings, doc=doc, interval=interval)
 
-    def _example(self, position: int, firings: Firings, *, interval: Interval | None) -> Example:
+    def _example(self, position: int, firings: Firings, *, doc: int, interval: Interval | None) -> Example:
         """The window around a firing, widened to the borders of characters so that it is text by itself."""
         store, config = self._store, self._store.config
-        doc = int(store.corpus.doc_of([position])[0])
         span = store.corpus.span(doc)
         start, stop = max(span.start, position - config.window_before), min(span.end, position + config.window_after + 1)
         for _ in range(3):  # a character has at most 4 bytes

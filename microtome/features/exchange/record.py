@@ -7,7 +7,8 @@ the last of them and the earlier ones are "", so that the strings joined are the
 import codecs
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from functools import lru_cache
+from typing import Any, cast
 
 Extra = Mapping[str, Mapping[str, Any]]
 """By format: the fields of its own files that this record has no word for. They are written back by that format alone."""
@@ -142,11 +143,23 @@ class FeatureRecord:
 
 def pieces(tokens: Sequence[bytes]) -> list[str]:
     """Tokens as strings whose concatenation is the text; bytes that are no UTF-8 become U+FFFD."""
+    whole = [_whole(token) for token in tokens]
+    if None not in whole:
+        return cast("list[str]", whole)
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
     found = [decoder.decode(token) for token in tokens]
     if found:
         found[-1] += decoder.decode(b"", True)
     return found
+
+
+@lru_cache(maxsize=1 << 18)
+def _whole(token: bytes) -> str | None:
+    """The text of a token, None where its bytes are no whole characters."""
+    try:
+        return token.decode()
+    except UnicodeDecodeError:
+        return None
 
 
 def as_bytes(piece: str) -> bytes:
