@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -20,6 +20,7 @@ from microtome.models import Model
 from microtome.progress import Throttled
 from microtome.shapes import Tensor
 
+T = TypeVar("T")
 _THREADS = min(4, os.cpu_count() or 1)
 """Features are counted by several threads (numpy sorts without the interpreter's lock); the result does not depend on how many."""
 
@@ -54,7 +55,7 @@ class Describe:
         norms = {"decoder_norm": directions.norm(dim=1), "encoder_norm": dictionary.encoder_directions().detach().float().norm(dim=1).cpu()}
         if unembed.shape[1] != directions.shape[1]:  # it does not write the residual stream: no direct logits
             unembed, mask = torch.zeros(len(mask), directions.shape[1]), torch.zeros_like(mask)
-        for block in direct_logits(directions, unembed, mask=mask, limit=self._config.logits):
+        for block in _ahead(direct_logits(directions, unembed, mask=mask, limit=self._config.logits), pool):
             numbers = range(block.first, block.first + len(block.top.ids))
             for i, (at, stored) in enumerate(zip(numbers, pool.map(self._from_store, [first + at for at in numbers]), strict=True)):
                 row: dict[str, Any] = {"feature": first + at} | {name: float(norm[at]) for name, norm in norms.items()}
@@ -77,3 +78,11 @@ class Describe:
         rule = self._rules.label(firings)
         names = ("f1", "precision", "recall", "f1_test", "f1_null", "threshold")
         return row | {"rule": rule.text, "rule_kind": rule.kind, "rule_weak": rule.weak} | {name: getattr(rule, name) for name in names}
+
+
+def _ahead(coming: Iterator[T], pool: ThreadPoolExecutor) -> Iterator[T]:
+    """The same, each made while the one before it is used."""
+    following = pool.submit(next, coming, None)
+    while (found := following.result()) is not None:
+        following = pool.submit(next, coming, None)
+        yield found
