@@ -63,6 +63,7 @@ def finish(
     from microtome.directions.recipes import top_tokens
 
     rows: list[dict[str, Any]] = []
+    told = _finite(to_dict(more or {}))
     table = titled(f"directions of {model.ref}{f', a {model.quantised} (quantised) model' if model.quantised else ''}")
     for heading in ("name", "site", "length", "points", "raises"):
         table.add_column(heading)
@@ -71,7 +72,6 @@ def finish(
         path = session.workspace.place("direction", name)
         raises, lowers = top_tokens(model, direction)
         said = tuple(dict.fromkeys([*notes, *each.notes]))
-        told = _finite(to_dict(more or {}))
         _keep(direction, path, measured=Measured(results=each.results, together=results, notes=said, raises=raises, lowers=lowers, more=told))
         table.add_row(
             *(Text(plain(cell)) for cell in (name, str(direction.site), f"{direction.norm:.3g}", direction.sign, " ".join(map(quoted, raises[:5]))))

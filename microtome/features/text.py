@@ -21,7 +21,7 @@ class Vocabulary:
     def __init__(self, content: Array, offsets: Array) -> None:
         self._content = content.tobytes()
         self._offsets: list[int] = offsets.tolist()
-        self._whole = [_decoded(self._content[start:end]) for start, end in pairwise(self._offsets)]
+        self._whole = [decoded(self._content[start:end]) for start, end in pairwise(self._offsets)]
         """The text of each token, None where its bytes are no whole characters."""
 
     @classmethod
@@ -86,7 +86,7 @@ class Vocabulary:
     def piece(self, token: int) -> str:
         """One token on its own, for lists: bytes that are no whole character are shown as `<0xE2>`."""
         raw = self.bytes(token)
-        known = _decoded(raw)
+        known = decoded(raw)
         return known if known is not None else "".join(f"<0x{byte:02X}>" if byte > 127 else chr(byte) for byte in raw)
 
 
@@ -99,7 +99,8 @@ def quote(piece: str) -> str:
 _UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\ufeff]")
 
 
-def _decoded(raw: bytes) -> str | None:
+def decoded(raw: bytes) -> str | None:
+    """The text of some bytes, None where they are no whole characters."""
     try:
         return raw.decode()
     except UnicodeDecodeError:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, cast
 
+from microtome.features.text import decoded
+
 Extra = Mapping[str, Mapping[str, Any]]
 """By format: the fields of its own files that this record has no word for. They are written back by that format alone."""
 
@@ -153,13 +155,7 @@ def pieces(tokens: Sequence[bytes]) -> list[str]:
     return found
 
 
-@lru_cache(maxsize=1 << 18)
-def _whole(token: bytes) -> str | None:
-    """The text of a token, None where its bytes are no whole characters."""
-    try:
-        return token.decode()
-    except UnicodeDecodeError:
-        return None
+_whole = lru_cache(maxsize=1 << 18)(decoded)
 
 
 def as_bytes(piece: str) -> bytes:
