@@ -10,7 +10,7 @@ from microtome.artifacts import Workspace, read_manifest
 from microtome.directions import DirectionCard, direction_card
 from microtome.errors import MicrotomeError
 from microtome.web.graph_api import GraphName
-from microtome.web.recipes import show_line
+from microtome.web.recipes import shelf_recipe, show_line
 from microtome.web.replies import reply, with_recipe
 from microtome.web.shelf import Shelf
 
@@ -21,9 +21,7 @@ def direction_routes(shelf: Shelf) -> APIRouter:
 
     @router.get("")
     def listed(request: Request) -> Response:
-        python = f"from microtome.artifacts import Workspace\n\nWorkspace({str(workspace.path)!r}).names('direction')"
-        lines = {"python": python, "shell": show_line(workspace.path)}
-        return reply(request, {"directions": shelf.entries("direction"), "reproduce": lines})
+        return reply(request, {"directions": shelf.entries("direction"), "reproduce": shelf_recipe(workspace.path, "direction")})
 
     @router.get("/{name}")
     def card(request: Request, *, name: GraphName) -> Response:

@@ -32,9 +32,9 @@ from microtome.circuits import (
 )
 from microtome.errors import ArtifactDamaged, QueryInvalid, ShapeMismatch
 from microtome.features import FeatureIndex
-from microtome.web.graph_recipes import contrast_lines, graph_lines, list_lines, paths_lines, subgraph_lines, suggest_lines
+from microtome.web.graph_recipes import contrast_lines, graph_lines, paths_lines, subgraph_lines, suggest_lines
 from microtome.web.graph_shelf import GraphShelf, cards_of
-from microtome.web.recipes import curl_of
+from microtome.web.recipes import curl_of, shelf_recipe
 from microtome.web.replies import reply, with_recipe
 
 MAX_PINS = 400
@@ -65,7 +65,7 @@ def graph_routes(shelf: GraphShelf) -> APIRouter:
 
     @router.get("")
     def graphs(request: Request) -> Response:
-        return reply(request, {"graphs": shelf.list(), "reproduce": list_lines(where)})
+        return reply(request, {"graphs": shelf.list(), "reproduce": shelf_recipe(where, "graph")})
 
     @router.get("/{name}")
     def graph(request: Request, *, name: GraphName, node: Share = NODE_THRESHOLD, edge: Share = EDGE_THRESHOLD, density: Share = 1.0) -> Response:

@@ -6,15 +6,8 @@ from typing import Any
 
 from microtome.circuits import Supernode, SwapConfig, TrialConfig
 from microtome.features import FeatureIndex
-from microtome.web.recipes import show_line
 
 _ROOM = "microtome.circuits"
-
-
-def list_lines(workspace: Path) -> dict[str, str]:
-    """The lines of the list of graphs."""
-    python = f"from microtome.artifacts import Workspace\n\nWorkspace({str(workspace)!r}).names('graph')"
-    return {"python": python, "shell": show_line(workspace)}
 
 
 def graph_lines(workspace: Path, name: str, index: FeatureIndex | None, *, node: float, edge: float, density: float, shell: str) -> dict[str, str]:

@@ -27,9 +27,9 @@ def call_of(method: str, *values: Any, **options: Any) -> str:
     return f"index.{method}({', '.join(arguments)})"
 
 
-def shelf_recipe(workspace: Path) -> dict[str, str]:
-    """The lines of the first page, which names no index."""
-    python = f"from microtome.artifacts import Workspace\n\nWorkspace({str(workspace)!r}).names('index')"
+def shelf_recipe(workspace: Path, kind: str = "index") -> dict[str, str]:
+    """The lines of a list of all artifacts of a kind; of the first page that of the indexes."""
+    python = f"from microtome.artifacts import Workspace\n\nWorkspace({str(workspace)!r}).names({kind!r})"
     return {"python": python, "shell": show_line(workspace)}
 
 
