@@ -16,11 +16,12 @@ from microtome.circuits.engine_autograd import AutogradEngine
 from microtome.circuits.engine_sweep import SweepEngine
 from microtome.circuits.graph import TARGET, Graph, Nodes
 from microtome.circuits.replacement import Missing, Replacement, members_of
+from microtome.circuits.scratch import Scratch
 from microtome.circuits.sources import Columns, Sources
 from microtome.circuits.targets import Named, Rows, Target, feature_rows, joined, positions_of, rows_of, sites_of, targets_of
 from microtome.circuits.turns import by_columns, turn_columns
 from microtome.config import fingerprint, to_dict
-from microtome.devices import RunAll, core_workers, memory_kept
+from microtome.devices import RunAll, core_workers
 from microtome.dictionaries import SAE, Dictionary, DictionarySet, Transcoder, load_any
 from microtome.errors import ConfigError, GraphUnbalanced, ShapeMismatch, TokenOutOfRange
 from microtome.models import Model, TurnSpan
@@ -108,9 +109,8 @@ def trace(
     engine = engine_for(replacement, sources, name=settings.engine)
     report("forward", 1, 1, unit="prompt")
     traced = Tracing(replacement, sources, engine, settings=settings)
-    with memory_kept():
-        traced.begin(*rows_of(replacement, targets))
-        traced.expand(report)
+    traced.begin(*rows_of(replacement, targets))
+    traced.expand(report)
     graph = traced.graph(prompt if isinstance(prompt, str) else model.tokenizer.text(tokens.tolist()), dictionaries=names)
     graph = by_columns(graph, turn_columns(turns, len(tokens))) if turns else graph
     _refuse_unbalanced(graph, _tolerance(settings, model))
@@ -136,19 +136,25 @@ class Tracing:
         self.collected = Collected(len(sources.columns))
         self.node: list[int] = []
         """By row collected, its column; −1 − i for the target i."""
+        self._scratch = Scratch()
         self.rows: list[Rows] = []
         self.names: list[Named] = []
 
     def begin(self, rows: Rows, names: list[Named]) -> None:
         """The rows of the targets."""
         self.names = names
-        for _ in self._add(rows, [-1 - i for i in range(len(rows))]):
+        for _ in self._add(rows, [-1 - i for i in range(len(rows))], run_all=map):
             pass
 
     def expand(self, report: Throttled) -> None:
         """Rows of features, best first by influence, until there are enough."""
+        wanted = min(len(self.replacement.features), self.settings.max_rows)
+        with self._workers(wanted) as run_all:
+            self._expand(wanted, report, run_all=run_all)
+        report("trace", 1, 1, unit="features")
+
+    def _expand(self, wanted: int, report: Throttled, *, run_all: RunAll) -> None:
         n, settings = len(self.replacement.features), self.settings
-        wanted = min(n, settings.max_rows)
         is_open = np.ones(n, dtype=np.bool_)
         together = None if self.replacement.together is None else self.replacement.together.cpu().numpy()
         done = 0
@@ -164,11 +170,10 @@ class Tracing:
             if not len(chosen):
                 break
             nodes = torch.from_numpy(np.sort(chosen)).to(self.replacement.model.device)
-            for some in self._add(feature_rows(self.replacement, nodes), nodes.tolist()):
+            for some in self._add(feature_rows(self.replacement, nodes), nodes.tolist(), run_all=run_all):
                 done += some
                 report("trace", done, wanted, unit="features")
             is_open[chosen] = False
-        report("trace", 1, 1, unit="features")
 
     def graph(self, prompt: str, *, dictionaries: tuple[str, ...]) -> Graph:
         """What was collected, as a graph."""
@@ -199,7 +204,7 @@ class Tracing:
             config={**to_dict(self.settings), "engine": self.engine.name},
         )
 
-    def _add(self, rows: Rows, nodes: list[int]) -> Iterator[int]:
+    def _add(self, rows: Rows, nodes: list[int], *, run_all: RunAll) -> Iterator[int]:
         """Trace rows in batches of near positions, each sorted by place; gives the number of each batch's when it is done."""
         size = self.settings.batch_rows
         by_position = torch.argsort(rows.position, stable=True)
@@ -208,29 +213,30 @@ class Tracing:
         ready: dict[int, Entries] = {}
 
         def traced(place: int) -> tuple[int, Entries]:
-            effects = self.effects(rows.take(batches[place]))
-            return place, entries_of(effects, most=self.settings.edges_per_row, n_features=len(self.replacement.features))
+            batch, like = rows.take(batches[place]), self.replacement.embedding
+            room = self._scratch.take("block", len(batch), len(self.sources.columns), like=like)
+            return place, entries_of(self.effects(batch, room=room), most=self.settings.edges_per_row, n_features=len(self.replacement.features))
 
-        with self._workers(len(batches)) as run_all:
-            for place, entries in run_all(traced, reversed(range(len(batches)))):  # the longest first, so that no core waits at the end
-                ready[place] = entries
-                yield len(batches[place])
+        for place, entries in run_all(traced, reversed(range(len(batches)))):  # the longest first, so that no core waits at the end
+            ready[place] = entries
+            yield len(batches[place])
         for place, batch in enumerate(batches):  # in their order, so that a graph is the same every time
             self.collected.add(ready.pop(place))
             self.rows.append(rows.take(batch))
             self.node += [nodes[i] for i in batch.tolist()]
 
-    def _workers(self, n_batches: int) -> AbstractContextManager[RunAll]:
+    def _workers(self, n_rows: int) -> AbstractContextManager[RunAll]:
         """A thread for each core where several batches are small and the sweep makes them; one after the other elsewhere."""
         replacement = self.replacement
         bytes_of_batch = 4 * self.settings.batch_rows * (len(self.sources.columns) + 4 * replacement.n_tokens * replacement.model.d_model)
-        alone = n_batches == 1 or self.engine.name != "sweep" or bytes_of_batch > _AT_ONCE_BYTES
+        alone = n_rows <= self.settings.batch_rows or self.engine.name != "sweep" or bytes_of_batch > _AT_ONCE_BYTES
         return nullcontext(map) if alone else core_workers(replacement.model.device)
 
-    def effects(self, rows: Rows) -> Float[Tensor, "n columns"]:
-        """Every effect on rows that are sorted by place, own biases included."""
+    def effects(self, rows: Rows, *, room: Tensor | None = None) -> Float[Tensor, "n columns"]:
+        """Every effect on rows that are sorted by place, own biases included; written over `room` if given."""
         columns = self.sources.columns
-        block = torch.zeros(len(rows), len(columns), dtype=self.replacement.dtype, device=self.replacement.model.device)
+        block = self.replacement.embedding.new_empty(len(rows), len(columns)) if room is None else room
+        block.zero_()
         self.engine.add_effects(rows, block)
         reads = torch.tensor([columns.read[layer] for layer in rows.layer.tolist()], device=block.device)
         block[torch.arange(len(rows), device=block.device), reads] += rows.constant.to(block.dtype)

@@ -8,8 +8,11 @@ import numpy.typing as npt
 import torch
 
 from microtome.circuits.graph import Edges
+from microtome.devices import give_back_memory
 from microtome.shapes import Float, Tensor
 
+_GIVEN_BACK_BYTES = 1 << 24
+"""Of edges that were copied are given back to the system at once: the allocator would keep them, and a graph's edges be there twice."""
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
@@ -42,14 +45,10 @@ def entries_of(block: Float[Tensor, "n columns"], *, most: int | None, n_feature
 
     Without that half nothing would lead on from a row that a few errors outweigh. The first `n_features` columns are features.
     """
-    total = block.abs().sum(1, dtype=torch.float64)
     if most is None or most >= block.shape[1]:
-        dense = block.float().cpu().numpy()
-        flat = np.flatnonzero(dense)
-        counts = np.count_nonzero(dense, axis=1).astype(np.int64)
-        source = flat - np.repeat(np.arange(len(dense)) * dense.shape[1], counts)
-        return Entries(counts, source.astype(np.int32), dense.ravel()[flat], np.zeros((len(dense), 2)), total.cpu().numpy())
+        return _whole(block.float().cpu().numpy())
     sizes = block.abs()
+    total = sizes.sum(1, dtype=torch.float64)
     features = sizes[:, :n_features].topk(min(most // 2, n_features), dim=1, sorted=False).indices
     others = sizes.scatter_(1, features, -1.0).topk(most - features.shape[1], dim=1, sorted=False).indices
     kept = torch.cat([features, others], 1).sort(1).values
@@ -59,6 +58,19 @@ def entries_of(block: Float[Tensor, "n columns"], *, most: int | None, n_feature
     rest = torch.stack([block.sum(1, dtype=torch.float64) - stored, (total - stored_abs).clamp_min(0)], 1)
     arrays = (real.sum(1), kept[real].to(torch.int32), weights[real].float(), rest, total)
     return Entries(*(each.cpu().numpy() for each in arrays))
+
+
+def _whole(block: npt.NDArray[np.float32]) -> Entries:
+    """Every effect of rows; row by row, so that nothing of the block's size is made beside what stays."""
+    counts = np.array([np.count_nonzero(row) for row in block], dtype=np.int64)
+    source, weight = np.empty(counts.sum(), dtype=np.int32), np.empty(counts.sum(), dtype=np.float32)
+    total, last = np.empty(len(block)), np.cumsum(counts)
+    for i, (row, end, count) in enumerate(zip(block, last.tolist(), counts.tolist(), strict=True)):
+        here = slice(end - count, end)
+        source[here] = found = np.flatnonzero(row)
+        weight[here] = row[found]
+        total[i] = np.abs(weight[here]).sum(dtype=np.float64)
+    return Entries(counts, source, weight, np.zeros((len(block), 2)), total)
 
 
 class Collected:
@@ -94,9 +106,13 @@ class Collected:
         place = np.empty(len(order), dtype=np.int64)
         place[order] = np.arange(len(order))
         edges = Edges(indptr=indptr, source=np.empty(indptr[-1], dtype=np.int32), weight=np.empty(indptr[-1], dtype=np.float32))
-        row = 0
+        row, freed = 0, _GIVEN_BACK_BYTES
         while self._counts:
+            if freed >= _GIVEN_BACK_BYTES:
+                give_back_memory()
+                freed = 0
             batch, source, weight = self._counts.pop(0), self._source.pop(0), self._weight.pop(0)
+            freed += source.nbytes + weight.nbytes
             for first, count in zip((np.cumsum(batch) - batch).tolist(), batch.tolist(), strict=True):
                 start, part = int(indptr[place[row]]), slice(first, first + count)
                 edges.source[start : start + count], edges.weight[start : start + count] = source[part], weight[part]

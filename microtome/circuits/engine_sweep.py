@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from microtome.circuits.replacement import Replacement
+from microtome.circuits.scratch import Scratch
 from microtome.circuits.sources import Sources
 from microtome.circuits.targets import Rows
 from microtome.models import Site, value_maps
@@ -67,6 +68,7 @@ class SweepEngine:
         self._n_kv = [part.value.shape[0] // (part.out.shape[1] // n_heads) for part in layers]
         self._keeps = len(layers) * n_heads * replacement.n_tokens**2 * 4 <= _KEPT_BYTES
         self._kept: dict[int, list[_Stripe]] = {}
+        self._scratch = Scratch()
 
     @classmethod
     def of(cls, replacement: Replacement, sources: Sources) -> "SweepEngine | None":
@@ -88,7 +90,7 @@ class SweepEngine:
         `heads` gets, by layer, what arrived at each head's output, `[rows that read later, pos, kv head, query head of it, width]`.
         """
         n_tokens, n = int(rows.position.max()) + 1, len(rows)
-        gradient = torch.zeros(n, n_tokens, rows.vector.shape[1], dtype=block.dtype, device=block.device)
+        gradient = self._scratch.take("gradient", n, n_tokens, rows.vector.shape[1], like=block).zero_()
         gradient[torch.arange(n, device=block.device), rows.position] = rows.vector.to(block.dtype)
         places = rows.place.tolist()
         for layer in reversed(range(len(self._layers))):
@@ -129,16 +131,19 @@ class SweepEngine:
 
     def _attend(self, layer: int, gradient: Float[Tensor, "n pos d_model"], *, heads: dict[int, Tensor] | None) -> None:
         """Add what comes back through a layer's attention, in place."""
-        part, n_kv, (n, n_tokens, width) = self._layers[layer], self._n_kv[layer], gradient.shape
-        arrived = (gradient.view(n * n_tokens, width) @ part.out).view(n, n_tokens, n_kv, -1, part.value.shape[0] // n_kv)
+        part, n_kv, (n, n_tokens, width), take = self._layers[layer], self._n_kv[layer], gradient.shape, self._scratch.take
+        flat, n_all = gradient.view(n * n_tokens, width), part.out.shape[1]
+        arrived = flat.new_empty(len(flat), n_all) if heads is not None else take("arrived", len(flat), n_all, like=flat)
+        arrived = torch.mm(flat, part.out, out=arrived).view(n, n_tokens, n_kv, -1, part.value.shape[0] // n_kv)
         if heads is not None:
             heads[layer] = arrived
-        back = torch.zeros(n_kv, n_tokens, n * arrived.shape[-1], dtype=gradient.dtype, device=gradient.device)
+        n_queries, head = arrived.shape[3:]
+        back = take("back", n_kv, n_tokens, n * head, like=flat).zero_()
         for first, last, pattern in self._stripes(layer, n_tokens):
-            by_head = arrived[:, first:last].permute(2, 3, 1, 0, 4).reshape(n_kv, -1, back.shape[-1])
-            back[:, :last].baddbmm_(pattern.flatten(1, 2).transpose(1, 2), by_head)
-        read = back.view(n_kv, n_tokens, n, -1).permute(2, 1, 0, 3).reshape(n * n_tokens, -1)
-        gradient.view(n * n_tokens, width).addmm_(read, part.value)
+            by_head = take("by head", n_kv, n_queries, last - first, n, head, like=flat).copy_(arrived[:, first:last].permute(2, 3, 1, 0, 4))
+            back[:, :last].baddbmm_(pattern.flatten(1, 2).transpose(1, 2), by_head.view(n_kv, -1, n * head))
+        read = take("by head", n, n_tokens, n_kv, head, like=flat).copy_(back.view(n_kv, n_tokens, n, head).permute(2, 1, 0, 3))
+        flat.addmm_(read.view(len(flat), -1), part.value)
 
     def _skip(self, layer: int, gradient: Float[Tensor, "n pos d_model"]) -> Float[Tensor, "n pos d_model"]:
         """What comes back through a transcoder's skip."""

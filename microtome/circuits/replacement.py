@@ -142,13 +142,13 @@ class Replacement:
         bounds = torch.searchsorted(self.features.layer, torch.tensor([layer, layer + 1], device=self.features.layer.device))
         return int(bounds[0]), int(bounds[1])
 
-    def written(self, source: int, site: Site) -> Float[Tensor, "n d_model"]:
-        """What each feature of layer `source` adds to what is written at a site: activation · decoder."""
-        first, last = self.span(source)
-        member, features = self.members[source], self.features.feature[first:last]
+    def written(self, source: int, site: Site, some: slice = slice(None)) -> Float[Tensor, "n d_model"]:
+        """What features of layer `source`, or some of them, add to what is written at a site: activation · decoder."""
+        here = slice(*self.span(source))
+        member, features = self.members[source], self.features.feature[here][some]
         place = member.written(site)
         decoder = member.W_dec[features] if member.W_dec.ndim == 2 else member.W_dec[features, place]
-        return decoder.to(self.dtype).mul_(self.features.activation[first:last, None] / member.output_scale)
+        return decoder.to(self.dtype).mul_(self.features.activation[here][some, None] / member.output_scale)
 
     @cached_property
     def together(self) -> Int[Tensor, "n"] | None:

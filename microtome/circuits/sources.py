@@ -4,9 +4,12 @@ A gradient that arrives at a write is turned into effects by one product for eac
 stand side by side as rows of one matrix. Nothing is gathered by row.
 """
 
-from collections.abc import Callable, Collection
+from bisect import bisect_right
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import final
+from functools import partial
+from itertools import pairwise
+from typing import NamedTuple, final
 
 import numpy as np
 import numpy.typing as npt
@@ -14,11 +17,14 @@ import torch
 
 from microtome.circuits.graph import BIAS, BIASES, EMBEDDING, ERROR, FEATURE, STREAM_ERROR
 from microtome.circuits.replacement import Replacement
+from microtome.circuits.scratch import Scratch
 from microtome.models import Site
 from microtome.shapes import Float, Int, Tensor
 
 _KEPT_BYTES = 1 << 30
-"""Vectors of all writes that are kept for the whole trace; beyond, each layer's are put together anew for every batch."""
+"""Vectors of all writes that are kept for the whole trace; beyond, each layer's are put together anew for every batch,"""
+_MADE_BYTES = 1 << 24
+"""so many at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,51 +53,76 @@ class Columns:
         return len(self.kind)
 
 
+class Part(NamedTuple):
+    """Some of what is written at one place of the stream."""
+
+    nodes: Int[Tensor, "part"]
+    positions: Int[Tensor, "part"]
+    """Ascending."""
+    vectors: Callable[[slice], Float[Tensor, "some d_model"]]
+    """Those of some of the nodes."""
+
+
 class Group:
     """Vectors written at one place of the stream, by position."""
 
-    def __init__(
-        self, nodes: Int[Tensor, "m"], positions: Int[Tensor, "m"], make: Callable[[], list[Float[Tensor, "part d_model"]]], *, n_tokens: int
-    ) -> None:
+    def __init__(self, parts: Sequence[Part], *, n_tokens: int, width: int, scratch: Scratch) -> None:
+        positions = torch.cat([part.positions for part in parts])
         order = torch.argsort(positions, stable=True)
-        self.nodes = nodes[order]
+        self.nodes = torch.cat([part.nodes for part in parts])[order]
         counts = torch.bincount(positions, minlength=n_tokens).tolist()
         self.starts = [0, *np.cumsum(counts).tolist()]
         self.each = counts[0] if len(set(counts)) == 1 else None
         """How many there are at every position, if at each the same."""
-        self._make = make
-        """Their vectors, in parts that stand in the order in which `nodes` were given."""
-        self._place = torch.argsort(order)
+        self._n_tokens, self._width, self._scratch = n_tokens, width, scratch
+        places = torch.argsort(order).split([len(part.nodes) for part in parts])
+        self._parts = [(part.vectors, part.positions.cpu().numpy(), place) for part, place in zip(parts, places, strict=True)]
+        """Of each part also where its vectors stand in the order of `nodes`."""
         self._kept: Tensor | None = None
         self.keeps = False
 
-    def vectors(self) -> Float[Tensor, "m d_model"]:
-        """One a node, in the order of `nodes`."""
-        if self._kept is not None:
-            return self._kept
-        parts, done = self._make(), 0
-        made = parts[0].new_empty(len(self.nodes), parts[0].shape[1])
-        for part in parts:
-            made.index_copy_(0, self._place[done : done + len(part)], part)
-            done += len(part)
-        if self.keeps:
-            self._kept = made
-        return made
-
     def score(self, gradient: Float[Tensor, "n pos d_model"], block: Float[Tensor, "n columns"]) -> None:
         """Add to each row's columns ⟨gradient at its position, vector⟩ of all nodes at positions that the gradient has."""
-        n_tokens = gradient.shape[1]
-        last = self.starts[n_tokens]
-        if not last or not len(gradient):
+        if not self.starts[gradient.shape[1]] or not len(gradient):
             return
-        vectors, nodes = self.vectors()[:last], self.nodes[:last]
-        by_position = gradient.transpose(0, 1)
-        if self.each is not None:
-            scores = torch.bmm(by_position, vectors.view(n_tokens, self.each, -1).transpose(1, 2)).transpose(0, 1).flatten(1)
-        else:
-            parts = [by_position[i] @ vectors[self.starts[i] : self.starts[i + 1]].T for i in range(n_tokens)]
-            scores = torch.cat(parts, 1)
-        block.index_add_(1, nodes, scores)
+        for first, last in self._stretches(gradient.shape[1]):
+            vectors, nodes = self._vectors(first, last), self.nodes[self.starts[first] : self.starts[last]]
+            by_position = gradient[:, first:last].transpose(0, 1)
+            if self.each is not None:
+                scores = torch.bmm(by_position, vectors.view(last - first, self.each, -1).transpose(1, 2)).transpose(0, 1).flatten(1)
+            else:
+                ends = [start - self.starts[first] for start in self.starts[first : last + 1]]
+                scores = torch.cat([by_position[i] @ vectors[low:high].T for i, (low, high) in enumerate(pairwise(ends))], 1)
+            block.index_add_(1, nodes, scores)
+
+    def _stretches(self, n_tokens: int) -> Iterator[tuple[int, int]]:
+        """Positions that are scored together: all where vectors are kept; elsewhere as many as `_MADE_BYTES` hold."""
+        most = len(self.nodes) if self.keeps else max(_MADE_BYTES // (4 * self._width), 1)
+        first = 0
+        while first < n_tokens:
+            last = bisect_right(self.starts, self.starts[first] + most, lo=first + 1, hi=n_tokens + 1) - 1
+            yield first, (last := max(last, first + 1))
+            first = last
+
+    def _vectors(self, first: int, last: int) -> Float[Tensor, "m d_model"]:
+        """Those at some positions, in the order of `nodes`; unless they are kept, gone when the thread asks for others."""
+        if self.keeps:
+            if self._kept is None:
+                self._kept = self._made(0, self._n_tokens)
+            return self._kept[self.starts[first] : self.starts[last]]
+        return self._made(first, last)
+
+    def _made(self, first: int, last: int) -> Float[Tensor, "m d_model"]:
+        before, made = self.starts[first], None
+        for vectors, positions, place in self._parts:
+            low, high = np.searchsorted(positions, (first, last)).tolist()
+            part = vectors(slice(low, high))
+            if made is None:
+                shape = self.starts[last] - before, self._width
+                made = part.new_empty(shape) if self.keeps else self._scratch.take("vectors", *shape, like=part)
+            made.index_copy_(0, place[low:high] - before, part)
+        assert made is not None
+        return made
 
 
 @final
@@ -100,9 +131,10 @@ class Sources:
 
     def __init__(self, replacement: Replacement) -> None:
         self.columns = columns_of(replacement)
-        self._mlp = [_written_by_mlp(replacement, self.columns, layer) for layer in range(replacement.n_layers)]
-        self._stream = {place: _written_anew(replacement, self.columns, place) for place in replacement.cuts}
-        self._start = _start(replacement, self.columns)
+        scratch = Scratch()
+        self._mlp = [_written_by_mlp(replacement, self.columns, layer, scratch=scratch) for layer in range(replacement.n_layers)]
+        self._stream = {place: _written_anew(replacement, self.columns, place, scratch=scratch) for place in replacement.cuts}
+        self._start = _start(replacement, self.columns, scratch)
         self._attention = {layer: replacement.attention_constants[layer] for layer in self.columns.attention}
         width = replacement.model.d_model
         groups = (*self._mlp, *self._stream.values())
@@ -174,44 +206,38 @@ def columns_of(replacement: Replacement) -> Columns:
     )
 
 
-def _written_by_mlp(replacement: Replacement, columns: Columns, layer: int) -> Group:
+def _written_by_mlp(replacement: Replacement, columns: Columns, layer: int, *, scratch: Scratch) -> Group:
     """Features that write at a layer, its errors and its constant, at every position."""
     constant = replacement.mlp_constants[layer]
     bias = None if constant is None else (columns.mlp[layer], constant)
     first_error = columns.first_error + layer * replacement.n_tokens
-    return _group(replacement, Site("mlp_out", layer), errors=(first_error, replacement.errors[layer]), bias=bias)
+    return _group(replacement, Site("mlp_out", layer), errors=(first_error, replacement.errors[layer]), bias=bias, scratch=scratch)
 
 
-def _written_anew(replacement: Replacement, columns: Columns, place: int) -> Group:
+def _written_anew(replacement: Replacement, columns: Columns, place: int, *, scratch: Scratch) -> Group:
     """The same of an SAE of the stream."""
     cut = replacement.cuts[place]
     bias = None if cut.constant is None else (columns.stream_bias[place], cut.constant)
-    return _group(replacement, cut.site, errors=(columns.stream[place], cut.error), bias=bias)
+    return _group(replacement, cut.site, errors=(columns.stream[place], cut.error), bias=bias, scratch=scratch)
 
 
-def _group(replacement: Replacement, site: Site, *, errors: tuple[int, Tensor], bias: tuple[int, Tensor] | None) -> Group:
+def _group(replacement: Replacement, site: Site, *, errors: tuple[int, Tensor], bias: tuple[int, Tensor] | None, scratch: Scratch) -> Group:
     """What is written at a site: features, errors (the first's node, and all vectors) and perhaps a constant (node and vector)."""
-    n_tokens, device = replacement.n_tokens, replacement.model.device
-    each = torch.arange(n_tokens, device=device)
-    writers = replacement.writers(site)
-    spans = [replacement.span(source) for source in writers]
-    nodes = [*(torch.arange(first, last, device=device) for first, last in spans), errors[0] + each]
-    positions = [*(replacement.features.position[first:last] for first, last in spans), each]
+    n_tokens, device, features = replacement.n_tokens, replacement.model.device, replacement.features
+    each, parts = torch.arange(n_tokens, device=device), list[Part]()
+    for source in replacement.writers(site):
+        first, last = replacement.span(source)
+        nodes = torch.arange(first, last, device=device)
+        parts.append(Part(nodes, features.position[first:last], partial(replacement.written, source, site)))
+    parts.append(Part(errors[0] + each, each, errors[1].__getitem__))
     if bias is not None:
-        nodes.append(torch.full_like(each, bias[0]))
-        positions.append(each)
-
-    def make() -> list[Tensor]:
-        constants = [] if bias is None else [bias[1].expand(n_tokens, -1)]
-        return [*(replacement.written(source, site) for source in writers), errors[1], *constants]
-
-    return Group(torch.cat(nodes), torch.cat(positions), make, n_tokens=n_tokens)
+        parts.append(Part(torch.full_like(each, bias[0]), each, bias[1].expand(n_tokens, -1).__getitem__))
+    return Group(parts, n_tokens=n_tokens, width=replacement.model.d_model, scratch=scratch)
 
 
-def _start(replacement: Replacement, columns: Columns) -> Group:
+def _start(replacement: Replacement, columns: Columns, scratch: Scratch) -> Group:
     each = torch.arange(replacement.n_tokens, device=replacement.model.device)
-    nodes, parts = [columns.first_embedding + each], [replacement.embedding]
+    parts = [Part(columns.first_embedding + each, each, replacement.embedding.__getitem__)]
     if replacement.position is not None and columns.first_position is not None:
-        nodes.append(columns.first_position + each)
-        parts.append(replacement.position)
-    return Group(torch.cat(nodes), each.repeat(len(nodes)), lambda: parts, n_tokens=replacement.n_tokens)
+        parts.append(Part(columns.first_position + each, each, replacement.position.__getitem__))
+    return Group(parts, n_tokens=replacement.n_tokens, width=replacement.model.d_model, scratch=scratch)
