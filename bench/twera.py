@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from rows import say, within
 
@@ -193,7 +194,7 @@ def _write_features(path: Path, inverted: Path, *, kept: int) -> None:
             )
             yield empty | numbers | {"rule_weak": False, "token": "", "top_logit": "", "corpus_label": ""} | row
 
-    write_rows(path, rows())
+    write_rows(path, [pa.Table.from_pylist(list(rows()), schema=SCHEMA)])
 
 
 def _facts(ranges: list[tuple[int, int]]) -> dict[str, Any]:

@@ -136,12 +136,12 @@ class Corpus(Opened):
     @cached_property
     def docs(self) -> pa.Table:  # pyright: ignore[reportUnknownParameterType]  # pyarrow ships no types
         """`doc, title, label, source, split, sha, n_tokens`, a row a document in order."""
-        return pq.read_table(self._artifact.file("docs.parquet"))
+        return pq.ParquetFile(self._artifact.file("docs.parquet")).read()
 
     @cached_property
     def turns(self) -> pa.Table:  # pyright: ignore[reportUnknownParameterType]  # pyarrow ships no types
         """`doc, turn, role, start, end, content_start, content_end`, in order of position; plain text is one turn of role `text`."""
-        return pq.read_table(self._artifact.file("turns.parquet"))
+        return pq.ParquetFile(self._artifact.file("turns.parquet")).read()
 
     @cached_property
     def labels(self) -> tuple[str, ...]:

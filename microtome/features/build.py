@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from microtome.activations import Corpus, Shards
 from microtome.artifacts import Artifact, Draft, Workspace, existing
 from microtome.config import to_dict
+from microtome.devices import give_back_memory
 from microtome.dictionaries import load_any
 from microtome.errors import ShapeMismatch, TokenOutOfRange
 from microtome.features.config import IndexConfig
@@ -68,6 +69,7 @@ def build_index(
             source = _pass(members, shards, corpus=corpus, model=model, norms=norms)
             _write_postings(draft, source, members, norms=norms, config=config, tell=tell)
             _write_norms(draft, norms)
+            give_back_memory()
             vocabulary = Vocabulary.of(_bytes_or_nothing(model), n_vocab=len(model.tokenizer))
             with draft.place(VOCABULARY) as file:
                 vocabulary.write(file)
@@ -77,7 +79,7 @@ def build_index(
             rules = rulebook(context, vocabulary, fire_share=config.fire_share)
             describe = Describe(postings=postings, context=context, totals=totals, rules=rules, vocabulary=vocabulary, config=config)
             with draft.place(FILE) as file:
-                write_rows(file, describe.rows(members, model, tell=tell))
+                write_rows(file, describe.tables(members, model, tell=tell))
             facts = _facts(members, source.ranges, model=model, artifact=artifact, norms=norms)
             parts = {name: dict(zip(names, totals.parts[name].tolist(), strict=True)) for name, (_, names) in context.breakdowns.items()}
             facts |= {"tokens": corpus.n_tokens, "kept": totals.kept, "documents": context.n_docs, "parts": parts}

@@ -8,6 +8,7 @@ import numpy as np
 from microtome.activations import SPLITS
 from microtome.errors import QueryInvalid, nearest
 from microtome.features.arrays import Array
+from microtome.features.blocks import Block
 from microtome.features.examples import drawn, slice_of, strongest
 from microtome.features.feature_card import Card
 from microtome.features.postings import Firings
@@ -86,7 +87,7 @@ def examples(
         chosen &= store.context.label[firings.positions] == _code(corpus_label, store.context.labels, "corpus label")
     if stratum is None:
         part = Firings(positions=firings.positions[chosen], values=firings.values[chosen])
-        top = strongest(part, store.context, limit=limit)
+        top = strongest(Block.of(part), store.context, limit=limit)
         return windows(store, firings, positions=part.positions[top.rows], duplicates=top.duplicates.tolist())
     row = store.rows.row(feature)
     n_slices = len(row["stratum_counts"])
@@ -94,7 +95,8 @@ def examples(
         wanted = f"0 … {n_slices - 1}" if n_slices else "none: it never fires"
         raise QueryInvalid(f"feature {feature} has no slice {stratum}.", got=stratum, wanted=wanted, do="0 is the weakest slice.")
     chosen &= slice_of(firings.values, np.array(row["stratum_edges"], dtype=np.float32)) == stratum
-    draw = drawn(firings, store.context, rows=np.flatnonzero(chosen), limit=limit, seed=store.config.seed)
+    rows = np.flatnonzero(chosen)
+    draw = drawn(Block.of(firings), store.context, rows=rows, group=np.zeros_like(rows), limit=limit, seed=store.config.seed)
     return windows(store, firings, positions=firings.positions[draw.rows], duplicates=draw.duplicates.tolist())
 
 

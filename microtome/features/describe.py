@@ -3,26 +3,30 @@
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import torch
+import numpy as np
+import pyarrow as pa
 
 from microtome.dictionaries import Dictionary
+from microtome.features.blocks import Block, Column, Ragged
 from microtome.features.config import IndexConfig
 from microtome.features.context import Context
 from microtome.features.members import Members
 from microtome.features.output import direct_logits, neighbours, output_directions
 from microtome.features.postings import Postings
+from microtome.features.rows import SCHEMA, Arrow, arrow_of
 from microtome.features.rules import Rulebook
 from microtome.features.statistics import Totals, breakdown_counts, example_columns, histogram, moments, token_profile
 from microtome.features.text import Vocabulary
 from microtome.models import Model
 from microtome.progress import Throttled
-from microtome.shapes import Tensor
 
 T = TypeVar("T")
 _THREADS = min(4, os.cpu_count() or 1)
-"""Features are counted by several threads (numpy sorts without the interpreter's lock); the result does not depend on how many."""
+"""Blocks of features are counted by several threads (numpy sorts without the interpreter's lock); the result does not depend on how many."""
+_FIRINGS = 1 << 15
+"""In one block, at most, unless a single feature has more."""
 
 
 class Describe:
@@ -36,48 +40,61 @@ class Describe:
         self._vocabulary = vocabulary
         self._config = config
 
-    def rows(self, members: Members, model: Model, *, tell: Throttled) -> Iterator[dict[str, Any]]:
-        """One row a feature, in order."""
-        unembed, mask = model.unembed().detach().float().cpu(), model.vocabulary_mask().cpu()
-        n = len(members.numbering)
+    def tables(self, members: Members, model: Model, *, tell: Throttled) -> Iterator[Arrow]:
+        """The rows of all features in order, some hundreds at a time."""
+        n, done = len(members.numbering), 0
         with ThreadPoolExecutor(_THREADS) as pool:
             for dictionary, first in zip(members.dictionaries, members.numbering.starts.tolist(), strict=False):
-                directions = output_directions(dictionary)
-                for row in self._member(dictionary, directions, unembed, mask=mask, first=first, pool=pool):
-                    yield row
-                    tell("describe the features", row["feature"] + 1, n, unit="features")
+                for table in self._member(dictionary, model, first=first, pool=pool):
+                    yield table
+                    done += len(table)
+                    tell("describe the features", done, n, unit="features")
 
-    def _member(
-        self, dictionary: Dictionary, directions: Tensor, unembed: Tensor, *, mask: Tensor, first: int, pool: ThreadPoolExecutor
-    ) -> Iterator[dict[str, Any]]:
+    def _member(self, dictionary: Dictionary, model: Model, *, first: int, pool: ThreadPoolExecutor) -> Iterator[Arrow]:
         """The rows of one dictionary, whose first feature has the id `first`; neighbours are sought within it."""
+        directions, mask = output_directions(dictionary), model.vocabulary_mask()
         near = neighbours(directions, limit=self._config.neighbours)
         norms = {"decoder_norm": directions.norm(dim=1), "encoder_norm": dictionary.encoder_directions().detach().float().norm(dim=1).cpu()}
-        if unembed.shape[1] != directions.shape[1]:  # it does not write the residual stream: no direct logits
-            unembed, mask = torch.zeros(len(mask), directions.shape[1]), torch.zeros_like(mask)
-        for block in _ahead(direct_logits(directions, unembed, mask=mask, limit=self._config.logits), pool):
-            numbers = range(block.first, block.first + len(block.top.ids))
-            for i, (at, stored) in enumerate(zip(numbers, pool.map(self._from_store, [first + at for at in numbers]), strict=True)):
-                row: dict[str, Any] = {"feature": first + at} | {name: float(norm[at]) for name, norm in norms.items()}
-                row |= {"neighbour_ids": (near.ids[at] + first).tolist(), "neighbour_cosines": near.scores[at].tolist()}
-                row["cosine"] = max(row["neighbour_cosines"], default=0.0)
-                row |= {"top_ids": block.top.ids[i].tolist(), "top_logits": block.top.scores[i].tolist()}
-                row |= {"bottom_ids": block.bottom.ids[i].tolist(), "bottom_logits": block.bottom.scores[i].tolist()}
-                row["top_logit"] = self._vocabulary.piece(row["top_ids"][0]) if row["top_ids"] else ""
-                yield row | stored
+        writes_stream = directions.shape[1] == model.d_model  # else it has no direct logits
+        logits = direct_logits(directions, model, mask=mask & writes_stream, limit=self._config.logits)
+        for block in _ahead(logits, pool):
+            last = block.first + len(block.top.ids)
+            ids, cosines = near.ids[block.first : last].numpy() + first, near.scores[block.first : last].numpy()
+            columns: dict[str, Column] = {"feature": np.arange(first + block.first, first + last)}
+            columns |= {name: norm[block.first : last].numpy() for name, norm in norms.items()}
+            columns |= {"neighbour_ids": Ragged.even(ids), "neighbour_cosines": Ragged.even(cosines), "cosine": cosines[:, :1].sum(1)}
+            columns |= {"top_ids": Ragged.even(block.top.ids.numpy()), "top_logits": Ragged.even(block.top.scores.numpy())}
+            columns |= {"bottom_ids": Ragged.even(block.bottom.ids.numpy()), "bottom_logits": Ragged.even(block.bottom.scores.numpy())}
+            columns["top_logit"] = [self._vocabulary.piece(each[0]) if each else "" for each in block.top.ids[:, :1].tolist()]
+            made = {name: arrow_of(name, column) for name, column in columns.items()}
+            stored = list(pool.map(self._from_store, self._postings.stretches(first + block.first, first + last, entries=_FIRINGS)))
+            made |= {name: pa.chunked_array([part[name] for part in stored]) for name in stored[0]}
+            yield pa.table({name: made[name] for name in SCHEMA.names}, schema=SCHEMA)
 
-    def _from_store(self, feature: int) -> dict[str, Any]:
-        firings = self._postings.feature(feature)
-        edges, counts = histogram(firings.values)
-        row = moments(firings, self._context, kept=self._totals.kept)
-        row |= {"histogram_edges": edges.tolist(), "histogram_counts": counts.tolist()}
-        row |= token_profile(firings, self._context, totals=self._totals, limit=self._config.best_tokens)
-        row |= breakdown_counts(firings, self._context, totals=self._totals)
-        row |= example_columns(firings, self._context, config=self._config)
-        row["token"] = self._vocabulary.piece(row["token_ids"][0]) if row["token_ids"] else ""
-        rule = self._rules.label(firings)
-        names = ("f1", "precision", "recall", "f1_test", "f1_null", "threshold")
-        return row | {"rule": rule.text, "rule_kind": rule.kind, "rule_weak": rule.weak} | {name: getattr(rule, name) for name in names}
+    def _from_store(self, span: tuple[int, int]) -> dict[str, Arrow]:
+        block = Block.read(self._postings, *span)
+        edges, counts = histogram(block)
+        profile = token_profile(block, self._context, totals=self._totals, limit=self._config.best_tokens)
+        rules = self._rules.labels(block)
+        columns: dict[str, Column] = {
+            **moments(block, self._context, kept=self._totals.kept),
+            **profile,
+            **breakdown_counts(block, self._context, totals=self._totals),
+            **example_columns(block, self._context, config=self._config),
+            "histogram_edges": edges,
+            "histogram_counts": counts,
+            "token": self._commonest(profile["token_ids"]),
+            "rule": [rule.text for rule in rules],
+        }
+        names = {"rule_kind": "kind", "rule_weak": "weak"} | {name: name for name in ("f1", "precision", "recall", "f1_test", "f1_null", "threshold")}
+        columns |= {name: [getattr(rule, field) for rule in rules] for name, field in names.items()}
+        return {name: arrow_of(name, column) for name, column in columns.items()}
+
+    def _commonest(self, ids: Column) -> list[str]:
+        """The text of the first token of each feature, nothing for a dead one."""
+        assert isinstance(ids, Ragged)
+        firsts = np.cumsum(ids.counts) - ids.counts
+        return [self._vocabulary.piece(int(ids.values[first])) if n else "" for first, n in zip(firsts.tolist(), ids.counts.tolist(), strict=True)]
 
 
 def _ahead(coming: Iterator[T], pool: ThreadPoolExecutor) -> Iterator[T]:

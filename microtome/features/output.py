@@ -1,15 +1,17 @@
 """The output side of features: what their directions do to the logits, and which directions are alike."""
 
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 
 from microtome.dictionaries import Dictionary
+from microtome.models import Model
 from microtome.shapes import Bool, Float, Int, Tensor
 
-_BLOCK = 256
-"""Features a product."""
+_BLOCK, _LOGITS_BLOCK = 256, 64
+"""Features a product: of all cosines, of all logits."""
 
 
 class Ranked(NamedTuple):
@@ -37,26 +39,24 @@ def output_directions(dictionary: Dictionary) -> Float[Tensor, "d_dict d_out"]:
     return torch.stack([dictionary.directions(write=site).detach().float().cpu() for site in dictionary.writes]).sum(0)
 
 
-def direct_logits(
-    directions: Float[Tensor, "d_dict d_model"],
-    unembed: Float[Tensor, "vocab d_model"],
-    *,
-    mask: Bool[Tensor, "vocab"],
-    limit: int,
-) -> Iterator[Block]:
-    """Top and bottom vocabulary entries of each direction at unit length, `unembed @ direction / |direction|`, a block of features at a time.
+def direct_logits(directions: Float[Tensor, "d_dict d_out"], model: Model, *, mask: Bool[Tensor, "vocab"], limit: int) -> Iterator[Block]:
+    """Top and bottom vocabulary entries of each direction at unit length, the final norm's gain folded in, a block of features at a time.
 
-    `unembed` has the final norm's gain folded in; entries outside `mask` (special tokens, unused rows) are left out.
-    Direct path only: later layers are not asked (Elhage et al. 2021).
+    Entries outside `mask` (special tokens, unused rows) are left out. Direct path only: later layers are not asked (Elhage et al. 2021).
     """
-    usable = torch.nonzero(mask).squeeze(1)
-    limit = min(limit, len(usable))
-    rows = unembed[usable].T.contiguous()
-    for start in range(0, len(directions), _BLOCK):
-        logits = torch.nn.functional.normalize(directions[start : start + _BLOCK], dim=1) @ rows
-        high, top = logits.topk(limit, dim=1)
-        low, bottom = logits.topk(limit, dim=1, largest=False)
-        yield Block(start, Ranked(usable[top], high), Ranked(usable[bottom], low))
+    mask = mask.to(model.device)
+    limit, unusable = min(limit, int(mask.sum())), torch.nonzero(~mask).squeeze(1)
+    room = torch.empty(min(_LOGITS_BLOCK, len(directions)) if limit else 0, len(mask), device=model.device)  # one for all blocks
+    for start in range(0, len(directions), _LOGITS_BLOCK):
+        unit = torch.nn.functional.normalize(directions[start : start + _LOGITS_BLOCK], dim=1)
+        if not limit:
+            nothing = Ranked(torch.zeros(len(unit), 0, dtype=torch.int64), torch.zeros(len(unit), 0))
+            yield Block(start, nothing, nothing)
+            continue
+        logits = model.direct_logits(unit, out=room[: len(unit)])
+        high, top = logits.index_fill_(1, unusable, -math.inf).topk(limit, dim=1)
+        low, bottom = logits.index_fill_(1, unusable, math.inf).topk(limit, dim=1, largest=False)
+        yield Block(start, Ranked(top.cpu(), high.cpu()), Ranked(bottom.cpu(), low.cpu()))
 
 
 def neighbours(directions: Float[Tensor, "d_dict d_model"], *, limit: int) -> Ranked:

@@ -248,6 +248,20 @@ class Postings:
         positions = held[first:last]
         return Firings(positions=positions.astype(np.int64), values=self._values(feature, positions, first=first).astype(np.float32))
 
+    def stretches(self, first: int, last: int, *, entries: int) -> list[tuple[int, int]]:
+        """The features from `first` to before `last` in ranges that hold at most so many firings together, or one feature each."""
+        return [(first + low, first + high) for low, high in _slices(self.indptr[first : last + 1], entries=entries)]
+
+    def together(self, first: int, last: int) -> tuple[Array, Firings]:
+        """How often consecutive features fire, and their firings, feature after feature."""
+        counts, start, end = np.diff(self.indptr[first : last + 1]), int(self.indptr[first]), int(self.indptr[last])
+        if "gaps" in self._inverted:
+            each = [self.feature(feature) for feature in range(first, last)]
+            positions, values = (np.concatenate([getattr(part, name) for part in each]) for name in ("positions", "values"))
+        else:
+            positions, values = (np.asarray(self._inverted[name][start:end]) for name in ("positions", "values"))
+        return counts, Firings(positions=positions.astype(np.int64), values=values.astype(np.float32))
+
     def _positions(self, feature: int) -> Array:
         if "gaps" in self._inverted:
             start, end = self._inverted["starts"][feature : feature + 2].tolist()

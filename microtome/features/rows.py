@@ -6,15 +6,18 @@ row group at a time when a card asks for them.
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from microtome.features.arrays import Array
+from microtome.features.blocks import Column, Ragged
 
+Arrow: TypeAlias = Any
+"""A table or a column of pyarrow, which ships no types."""
 FILE = "features.parquet"
 GROUP = 4096
 """Most rows in a row group."""
@@ -58,12 +61,31 @@ _REST: Mapping[str, pa.DataType] = {
 SCHEMA = pa.schema([*NUMBERS.items(), *TEXTS.items(), *_REST.items()])
 
 
-def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+def arrow_of(name: str, column: Column) -> Arrow:
+    """A column as it is stored."""
+    kind = SCHEMA.field(name).type
+    if not isinstance(column, Ragged):
+        return pa.array(column if isinstance(column, list) else column.astype(kind.to_pandas_dtype()), kind)
+    ends = np.concatenate([[0], np.cumsum(column.counts)]).astype(np.int32)
+    values = pa.array(column.values.astype(kind.value_type.to_pandas_dtype()), kind.value_type)
+    return pa.ListArray.from_arrays(pa.array(ends), values, type=kind)
+
+
+def write_rows(path: Path, tables: Iterable[Arrow]) -> None:
     """Write rows as they come, a row group at a time."""
-    coming = iter(rows)
-    with pq.ParquetWriter(path, SCHEMA, compression="zstd") as writer:
-        while group := list(islice(coming, GROUP)):
-            writer.write_table(pa.Table.from_pylist(group, schema=SCHEMA), row_group_size=GROUP)
+    waiting: list[Arrow] = []
+    settings: dict[str, Any] = {"use_dictionary": list(TEXTS)}  # numbers hardly repeat
+    with pq.ParquetWriter(path, SCHEMA, compression="zstd", **settings) as writer:
+        for table in tables:
+            waiting.append(table)
+            if sum(map(len, waiting)) >= GROUP:
+                whole = pa.concat_tables(waiting)
+                full = len(whole) // GROUP * GROUP
+                writer.write_table(whole.slice(0, full), row_group_size=GROUP)
+                waiting = [whole.slice(full)]
+        rest = pa.concat_tables([SCHEMA.empty_table(), *waiting])
+        if len(rest):
+            writer.write_table(rest, row_group_size=GROUP)
 
 
 class FeatureRows:

@@ -20,14 +20,15 @@ import numpy as np
 
 from microtome.activations import SPLITS
 from microtome.features.arrays import Array
+from microtome.features.blocks import Block, places
 from microtome.features.context import Context
-from microtome.features.postings import Firings
 from microtome.features.records import RuleLabel
 from microtome.features.text import Vocabulary, quote
 
 WEAK = 0.3
 """Below this F1, over the store or over its test documents, the label says that its rule is weak."""
 _CANDIDATES = 8
+_NO_KEY = -2
 _PER_KEY = 0.02
 """Train F1 that one more key in the set must earn."""
 
@@ -62,27 +63,61 @@ class Rulebook:
     """Kept tokens over all documents, train, test; int64 [3]."""
     fire_share: float
 
-    def label(self, firings: Firings) -> RuleLabel:
-        """The best rule for a feature; a feature without a firing gets `never fires`."""
-        if not len(firings):
-            return _label("never fires", "dead", Score(), threshold=0.0)
-        train = self.context.split[firings.positions] == SPLITS.index("train")
-        seen = firings.values[train] if train.any() else firings.values
-        threshold = self.fire_share * float(np.quantile(seen, 0.99, method="lower"))
-        strong = firings.values > threshold
-        fires = _Fires.of(firings.positions[strong], self.context)
-        best: tuple[float, Family, Array] | None = None
-        for family in self.families:
+    def labels(self, block: Block) -> list[RuleLabel]:
+        """The best rule for each feature; a feature without a firing gets `never fires`."""
+        thresholds = self._thresholds(block)
+        strong = block.values > thresholds[block.group]
+        fires = _Fires.of(block.positions[strong], block.group[strong], n=len(block), context=self.context)
+        merit, family_of = np.full(len(block), -np.inf), np.full(len(block), -1)
+        keys = np.full((len(block), _CANDIDATES), _NO_KEY)
+        for number, family in enumerate(self.families):
             picked = _pick(family, fires)
-            if picked is not None and (best is None or picked.merit > best[0]):
-                best = (picked.merit, family, picked.keys)
-        if best is None:
-            return _label(f"fires on {len(firings)} tokens that share nothing simple", "none", Score(), threshold=threshold)
-        _, family, keys = best
-        score = _score(family, keys, fires=fires, tokens=self.tokens)
-        chosen = [int(key) for key in keys]
-        text = f"often {family.brief(chosen)} ({_weakness(score)})" if _is_weak(score) else family.describe(chosen)
-        return _label(text, family.kind, score, threshold=threshold)
+            better = picked.merit > merit
+            merit[better], family_of[better], keys[better] = picked.merit[better], number, picked.keys[better]
+        scores = self._scores(fires, family_of, keys)
+        labels: list[RuleLabel] = []
+        for i, (count, number, threshold) in enumerate(zip(block.counts.tolist(), family_of.tolist(), thresholds.tolist(), strict=True)):
+            if not count:
+                labels.append(_label("never fires", "dead", Score(), threshold=0.0))
+            elif number < 0:
+                labels.append(_label(f"fires on {count} tokens that share nothing simple", "none", Score(), threshold=threshold))
+            else:
+                chosen = [key for key in keys[i].tolist() if key != _NO_KEY]
+                labels.append(_named(self.families[number], chosen, scores[i], threshold=threshold))
+        return labels
+
+    def _thresholds(self, block: Block) -> Array:
+        """The activation that each feature has to exceed, float64; 0 for a dead one."""
+        train = self.context.split[block.positions] == SPLITS.index("train")
+        seen = train | (np.bincount(block.group[train], minlength=len(block)) == 0)[block.group]
+        order = block.strongest_first
+        order = order[seen[order]]
+        counts = np.bincount(block.group[seen], minlength=len(block))
+        ends, alive = np.cumsum(counts), np.flatnonzero(counts)
+        found = np.zeros(len(block))
+        weaker = np.floor((counts[alive] - 1) * 0.99).astype(np.int64)  # the quantile's lower neighbour
+        found[alive] = self.fire_share * block.values[order[ends[alive] - 1 - weaker]].astype(np.float64)
+        return found
+
+    def _scores(self, fires: "_Fires", family_of: Array, keys: Array) -> "list[Score]":
+        """Exact counts over the store. The null is exact too: with F and S fixed, random firings hit S·F/N times on average; F1 is linear in hits."""
+        hits, sizes = np.zeros_like(fires.counts), np.zeros_like(fires.counts)
+        for number, family in enumerate(self.families):
+            mine = np.flatnonzero(family_of == number)
+            its = np.flatnonzero((family_of == number)[fires.group])
+            its = its[(keys[fires.group[its]] == family.keys[fires.positions[its]][:, None]).any(1)]
+            hits += np.stack([np.bincount(fires.group[its[part[its]]], minlength=len(keys)) for part in fires.parts])
+            sizes[:, mine] = np.where(keys[mine] == _NO_KEY, 0, family.totals[:, np.maximum(keys[mine], 0)]).sum(2)
+        sums = fires.counts + sizes
+        both, of_rule, of_fires = (np.maximum(each, 1) for each in (sums, sizes, fires.counts))
+        f1, f1_test, precision, recall = 2 * hits[0] / both[0], 2 * hits[2] / both[2], hits[0] / of_rule[0], hits[0] / of_fires[0]
+        null = 2 * (sizes[2] * fires.counts[2] / max(1, self.tokens[2])) / both[2]
+        tested = (fires.counts[2] > 0) & fires.held_out
+        columns = (each.tolist() for each in (f1, precision, recall, f1_test, null, tested))
+        return [
+            Score(f1=f1, precision=precision, recall=recall, f1_test=test if is_tested else None, f1_null=null)
+            for f1, precision, recall, test, null, is_tested in zip(*columns, strict=True)
+        ]
 
 
 def rulebook(context: Context, vocabulary: Vocabulary, *, fire_share: float) -> Rulebook:
@@ -106,29 +141,31 @@ class Score:
 
 @dataclass(frozen=True, kw_only=True)
 class _Fires:
-    """Positions where a feature fires; weights 1 for all documents, train and test documents."""
+    """Where features fire, feature by feature."""
 
     positions: Array
-    groups: Array
-    """bool [3, n]."""
+    group: Array
+    """Of each, its feature's place in the block."""
+    parts: Array
+    """Whether it is in all documents, in train, in test documents: bool [3, n]."""
     counts: Array
-    """int64 [3]."""
+    """How many are, of each feature: int64 [3, features]."""
 
     @classmethod
-    def of(cls, positions: Array, context: Context) -> "_Fires":
+    def of(cls, positions: Array, group: Array, *, n: int, context: Context) -> "_Fires":
         split = context.split[positions]
-        groups = np.stack([np.ones(len(split), dtype=bool), split == SPLITS.index("train"), split == SPLITS.index("test")])
-        return cls(positions=positions, groups=groups, counts=groups.sum(1))
+        parts = np.stack([np.ones(len(split), dtype=bool), split == SPLITS.index("train"), split == SPLITS.index("test")])
+        return cls(positions=positions, group=group, parts=parts, counts=np.stack([np.bincount(group[part], minlength=n) for part in parts]))
 
     @property
-    def picking(self) -> int:
-        """The group that rules are picked on: train, or all documents when it fires on no train document."""
-        return 1 if self.held_out else 0
+    def picking(self) -> Array:
+        """The part that a feature's rule is picked on: 1, train; or 0, all documents, when it fires on no train document."""
+        return self.held_out.astype(np.int64)
 
     @property
-    def held_out(self) -> bool:
-        """Whether the test documents have no part in picking the rule and its threshold."""
-        return bool(self.counts[1])
+    def held_out(self) -> Array:
+        """Whether the test documents have no part in picking a feature's rule and its threshold."""
+        return self.counts[1] > 0
 
 
 class Counted(NamedTuple):
@@ -140,55 +177,72 @@ class Counted(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class _Picked:
-    merit: float
+    """The best set of a family for each feature."""
+
+    merit: Array
+    """−∞ where the family says nothing of it."""
     keys: Array
+    """[features, candidates], the commonest first, `_NO_KEY` behind the last."""
 
 
-def _pick(family: Family, fires: _Fires) -> _Picked | None:
-    """The set of keys with the best F1 on the train documents, less what its length and its family must earn; the commonest key first."""
-    group = fires.picking
-    keys = family.keys[fires.positions[fires.groups[group]]]
-    keys = keys[keys >= 0]
-    if not len(keys):
-        return None
-    found, hits = _counted(keys, n_keys=family.totals.shape[1])
-    most = np.argsort(-hits, kind="stable")[:_CANDIDATES]
-    found, hits = found[most], hits[most]
-    tokens = family.totals[group][found]
-    order = np.argsort(-hits / tokens, kind="stable")
-    sets = [order[:size] for size in range(1, family.longest + 1)] + [np.array([0])]
-    best = _Picked(merit=-1.0, keys=found[:0])
-    for chosen in sets:
-        f1 = 2 * hits[chosen].sum() / (fires.counts[group] + tokens[chosen].sum())
-        merit = float(f1) - _PER_KEY * (len(chosen) - 1) - family.handicap
-        if merit > best.merit:
-            best = _Picked(merit=merit, keys=found[np.sort(chosen)])
-    return best
+def _pick(family: Family, fires: _Fires) -> _Picked:
+    """The set of keys with the best F1 on the train documents, less what its length and its family must earn."""
+    table = _commonest(family, fires)
+    n_fires = np.take_along_axis(fires.counts, fires.picking[None], 0)[0][:, None]
+    there = table.keys != _NO_KEY
+    order = np.argsort(np.where(there, -table.hits / np.maximum(table.tokens, 1), np.inf), axis=1, kind="stable")[:, : family.longest]
+    hits, tokens, usable = (np.take_along_axis(each, order, 1) for each in (table.hits, table.tokens, there))
+    longer = np.arange(family.longest)
+    merit = 2 * np.cumsum(hits, 1) / np.maximum(n_fires + np.cumsum(tokens, 1), 1) - _PER_KEY * longer - family.handicap
+    alone = 2 * table.hits[:, :1] / np.maximum(n_fires + table.tokens[:, :1], 1) - family.handicap
+    merit = np.where(np.concatenate([usable, there[:, :1]], 1), np.concatenate([merit, alone], 1), -np.inf)
+    best = merit.argmax(1)[:, None]
+    chosen = np.zeros_like(there)
+    np.put_along_axis(chosen, order, (longer <= best) & (best < family.longest), 1)
+    chosen[:, :1] |= best == family.longest
+    in_front = np.argsort(~chosen, axis=1, kind="stable")
+    keys = np.take_along_axis(np.where(chosen, table.keys, _NO_KEY), in_front, 1)
+    return _Picked(merit=np.take_along_axis(merit, best, 1)[:, 0], keys=keys)
+
+
+class _Common(NamedTuple):
+    """The keys that each feature fires on most in the part that its rule is picked on, [features, candidates]; behind the last `_NO_KEY`."""
+
+    keys: Array
+    hits: Array
+    tokens: Array
+    """Kept tokens of that part that have the key."""
+
+
+def _commonest(family: Family, fires: _Fires) -> _Common:
+    picking, n = fires.picking, len(fires.counts[0])
+    picked = np.flatnonzero(fires.parts[1] | ~fires.held_out[fires.group])
+    keys = family.keys[fires.positions[picked]]
+    picked, keys = picked[keys >= 0], keys[keys >= 0]
+    n_keys = family.totals.shape[1]
+    found = _counted(fires.group[picked] * n_keys + keys, n_keys=n * n_keys)
+    of, key = np.divmod(found.keys, n_keys)
+    order = np.lexsort((-found.counts, of))
+    place = places(of[order])
+    order, place = order[place < _CANDIDATES], place[place < _CANDIDATES]
+    of, key = of[order], key[order]
+    table = _Common(np.full((n, _CANDIDATES), _NO_KEY), *np.zeros((2, n, _CANDIDATES), dtype=np.int64))
+    table.keys[of, place], table.hits[of, place], table.tokens[of, place] = key, found.counts[order], family.totals[picking[of], key]
+    return table
 
 
 def _counted(keys: Array, *, n_keys: int) -> Counted:
     """The keys that occur and how often: by counting where the keys are few, else by sorting."""
-    if n_keys > len(keys):
+    if n_keys > 4 * len(keys):
         return Counted(*np.unique(keys, return_counts=True))
     counts = np.bincount(keys, minlength=n_keys)
     found = np.flatnonzero(counts)
     return Counted(found, counts[found])
 
 
-def _score(family: Family, keys: Array, *, fires: _Fires, tokens: Array) -> Score:
-    """Exact counts over the store. The null is exact too: with F and S fixed, random firings hit S·F/N times on average, and F1 is linear in hits."""
-    held = np.isin(family.keys[fires.positions], keys)
-    hits = (fires.groups & held).sum(1)
-    size = family.totals[:, keys].sum(1)
-    sums = fires.counts + size
-    null = 2 * (size[2] * fires.counts[2] / max(1, tokens[2])) / sums[2] if sums[2] else 0.0
-    return Score(
-        f1=float(2 * hits[0] / sums[0]),
-        precision=float(hits[0] / size[0]),
-        recall=float(hits[0] / fires.counts[0]),
-        f1_test=float(2 * hits[2] / sums[2]) if fires.counts[2] and fires.held_out else None,
-        f1_null=float(null),
-    )
+def _named(family: Family, keys: Sequence[int], score: Score, *, threshold: float) -> RuleLabel:
+    text = f"often {family.brief(keys)} ({_weakness(score)})" if _is_weak(score) else family.describe(keys)
+    return _label(text, family.kind, score, threshold=threshold)
 
 
 def _label(text: str, kind: str, score: Score, *, threshold: float) -> RuleLabel:

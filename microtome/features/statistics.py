@@ -1,15 +1,15 @@
-"""Numbers of one feature from its firings: moments, histogram, breakdowns, token profile. All exact over the store."""
+"""Numbers of the features of a block from their firings: moments, histogram, breakdowns, token profile. All exact over the store."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from microtome.features.arrays import Array
+from microtome.features.blocks import Block, Column, Ragged, places
 from microtome.features.config import IndexConfig
 from microtome.features.context import Context
-from microtome.features.examples import drawn, slice_of, slices, strongest
-from microtome.features.postings import Firings
+from microtome.features.examples import drawn, slices, strongest
 
 BINS = 64
 """Bins of the activation histogram."""
@@ -48,29 +48,36 @@ def totals_of(context: Context, *, n_vocab: int) -> Totals:
     )
 
 
-def moments(firings: Firings, context: Context, *, kept: int) -> dict[str, Any]:
+def moments(block: Block, context: Context, *, kept: int) -> dict[str, Column]:
     """`count, density, documents, max, mean, second_moment`; the means are over the firings, 0 for a dead feature."""
-    values = firings.values.astype(np.float64)
-    docs = context.doc[firings.positions]
-    dead = not len(values)
-    return {
-        "count": len(values),
-        "density": len(values) / max(1, kept),
-        "documents": 0 if dead else int(np.count_nonzero(np.diff(docs))) + 1,
-        "max": 0.0 if dead else float(values.max()),
-        "mean": 0.0 if dead else float(values.mean()),
-        "second_moment": 0.0 if dead else float(np.square(values).mean()),
-    }
+    values, docs, alive = block.values.astype(np.float64), context.doc[block.positions], block.alive
+    is_new = np.ones(len(docs), dtype=bool)
+    is_new[1:] = (docs[1:] != docs[:-1]) | (block.group[1:] != block.group[:-1])
+    found = {name: np.zeros(len(block)) for name in ("max", "mean", "second_moment")}
+    found["max"][alive] = block.reduced(np.maximum, values)
+    found["mean"][alive] = block.reduced(np.add, values) / block.counts[alive]
+    found["second_moment"][alive] = block.reduced(np.add, np.square(values)) / block.counts[alive]
+    documents = np.bincount(block.group[is_new], minlength=len(block))
+    return {"count": block.counts, "density": block.counts / max(1, kept), "documents": documents, **found}
 
 
-def histogram(values: Array) -> tuple[Array, Array]:
-    """Edges and counts of 64 logarithmic bins from the weakest to the strongest firing (half of it, when all are equal)."""
-    if not len(values):
-        return np.zeros(0), np.zeros(0, np.int64)
-    low, high = float(values.min()), float(values.max())
-    edges = np.geomspace(low if low < high else high / 2, high, BINS + 1)
-    edges[0], edges[-1] = min(edges[0], low), high
-    return edges, np.histogram(values.astype(np.float64), bins=edges)[0]
+def histogram(block: Block) -> tuple[Ragged, Ragged]:
+    """Edges and counts of 64 logarithmic bins from the weakest to the strongest firing of each feature (half of it, when all are equal)."""
+    values, alive = block.values.astype(np.float64), block.alive
+    low, high = block.reduced(np.minimum, values), block.reduced(np.maximum, values)
+    edges = np.geomspace(np.where(low < high, low, high / 2), high, BINS + 1, axis=1)
+    edges[:, 0], edges[:, -1] = np.minimum(edges[:, 0], low), high
+    of = np.repeat(np.arange(len(alive)), block.counts[alive])
+    first, last = np.log(edges[:, 0]), np.log(edges[:, -1])
+    bins = np.clip((np.log(values) - first[of]) / (last - first)[of] * BINS, 0, BINS - 1).astype(np.int64)
+    while True:  # rounding leaves a value a bin off at most; the edges decide
+        step = ((values >= edges[of, bins + 1]) & (bins < BINS - 1)).astype(np.int64) - (values < edges[of, bins])
+        if not step.any():
+            break
+        bins += step
+    counts = np.bincount(of * BINS + bins, minlength=len(alive) * BINS)
+    lengths = np.where(block.counts > 0, BINS, 0)
+    return Ragged(edges.reshape(-1), lengths + (block.counts > 0)), Ragged(counts, lengths)
 
 
 def percentile(activations: Array, *, values: Array) -> Array:
@@ -103,50 +110,60 @@ def _below(asked: Array, values: Array, *, side: Literal["left", "right"]) -> Ar
     return np.array([np.count_nonzero(below(held, one)) for one in wanted], dtype=np.int64)
 
 
-def token_profile(firings: Firings, context: Context, *, totals: Totals, limit: int) -> dict[str, Any]:
+def token_profile(block: Block, context: Context, *, totals: Totals, limit: int) -> dict[str, Column]:
     """Entropy in bits over token ids, and the `limit` tokens with the most total activation (equal ones by id)."""
-    ids, inverse, counts = np.unique(context.tokens[firings.positions], return_inverse=True, return_counts=True)
-    sums = np.bincount(inverse, weights=firings.values, minlength=len(ids))
-    shares = counts / max(1, counts.sum())
-    best = np.argsort(-sums, kind="stable")[:limit]
+    n_vocab = len(totals.tokens)
+    keys, inverse, counts = np.unique(block.group * n_vocab + context.tokens[block.positions], return_inverse=True, return_counts=True)
+    of, ids = np.divmod(keys, n_vocab)
+    sums = np.bincount(inverse, weights=block.values, minlength=len(keys))
+    shares = counts / block.counts[of]
+    distinct = np.bincount(of, minlength=len(block))
+    best = np.lexsort((-sums, of))
+    best = best[places(of[best]) < limit]
+    each = np.minimum(distinct, limit)
+    columns = {"ids": ids, "counts": counts, "means": sums / counts, "rates": counts / np.maximum(totals.tokens[ids], 1)}
     return {
-        "entropy": float(-(shares * np.log2(shares)).sum()) + 0.0 if len(ids) else 0.0,
-        "distinct": len(ids),
-        "token_ids": ids[best].tolist(),
-        "token_counts": counts[best].tolist(),
-        "token_means": (sums[best] / counts[best]).tolist(),
-        "token_rates": (counts[best] / totals.tokens[ids[best]]).tolist(),
+        "entropy": np.bincount(of, weights=-(shares * np.log2(shares)), minlength=len(block)) + 0.0,
+        "distinct": distinct,
+        **{f"token_{name}": Ragged(values[best], each) for name, values in columns.items()},
     }
 
 
-def breakdown_counts(firings: Firings, context: Context, *, totals: Totals) -> dict[str, Any]:
+def breakdown_counts(block: Block, context: Context, *, totals: Totals) -> dict[str, Column]:
     """Firings by role, corpus label, split and offset, and the corpus label with the highest lift among those with 5 firings or more."""
-    counts = {name: np.bincount(codes[firings.positions], minlength=len(names)) for name, (codes, names) in context.breakdowns.items()}
-    found: dict[str, Any] = {f"{name}_counts": part.tolist() for name, part in counts.items()}
-    found["offset_counts"] = np.bincount(totals.offset_bin[firings.positions], minlength=len(totals.offset_edges) - 1).tolist()
-    density = len(firings) / max(1, totals.kept)
-    tokens = totals.parts["corpus_label"]
-    named = np.array([bool(name) for name in context.labels]) & (counts["corpus_label"] >= min(5, max(1, len(firings))))
-    lifts = np.where(named & (tokens > 0), counts["corpus_label"] / np.maximum(tokens, 1) / max(density, 1e-300), 0.0)
-    best = int(lifts.argmax()) if lifts.size else 0
-    has = bool(lifts.size) and lifts[best] > 0
-    return found | {"corpus_label": context.labels[best] if has else "", "lift": float(lifts[best]) if has else 0.0}
-
-
-def example_columns(firings: Firings, context: Context, *, config: IndexConfig) -> dict[str, Any]:
-    """Positions of the top examples and of the draw from each slice, over all firings: a slice that holds one has an example."""
-    top = strongest(firings, context, limit=config.top_examples)
-    cut = slices(firings.values, n=config.strata)
-    where = slice_of(firings.values, cut.edges) if len(firings) else np.zeros(0, np.int64)
-    draws = [
-        drawn(firings, context, rows=np.flatnonzero(where == i), limit=config.stratum_examples, seed=config.seed) for i in range(len(cut.counts))
-    ]
+    codes = {name: (codes, len(names)) for name, (codes, names) in context.breakdowns.items()}
+    codes["offset"] = totals.offset_bin, len(totals.offset_edges) - 1
+    counts = {
+        name: np.bincount(block.group * n + each[block.positions], minlength=len(block) * n).reshape(len(block), n)
+        for name, (each, n) in codes.items()
+    }
+    density, tokens = block.counts / max(1, totals.kept), totals.parts["corpus_label"]
+    named = np.array([bool(name) for name in context.labels]) & (counts["corpus_label"] >= np.clip(block.counts, 1, 5)[:, None])
+    lifts = counts["corpus_label"] / np.maximum(tokens, 1) / np.maximum(density, 1e-300)[:, None]
+    lifts = np.where(named & (tokens > 0), lifts, 0.0)
+    best = lifts.argmax(1) if lifts.shape[1] else np.zeros(len(block), np.int64)
+    highest = lifts.max(1, initial=0.0)
     return {
-        "top_positions": firings.positions[top.rows].tolist(),
-        "top_duplicates": top.duplicates.tolist(),
-        "stratum_edges": cut.edges.tolist(),
-        "stratum_counts": cut.counts.tolist(),
-        "stratum_sizes": [len(draw.rows) for draw in draws],
-        "stratum_positions": [int(position) for draw in draws for position in firings.positions[draw.rows]],
-        "stratum_duplicates": [int(n) for draw in draws for n in draw.duplicates],
+        **{f"{name}_counts": Ragged.even(table) for name, table in counts.items()},
+        "corpus_label": [context.labels[label] if lift > 0 else "" for label, lift in zip(best.tolist(), highest.tolist(), strict=True)],
+        "lift": highest,
+    }
+
+
+def example_columns(block: Block, context: Context, *, config: IndexConfig) -> dict[str, Column]:
+    """Positions of the top examples and of the draw from each slice, over all firings: a slice that holds one has an example."""
+    top, cut = strongest(block, context, limit=config.top_examples), slices(block, n=config.strata)
+    n_slices = len(cut.counts.values)
+    draws = drawn(block, context, rows=np.arange(len(block.positions)), group=cut.of, limit=config.stratum_examples, seed=config.seed)
+    sizes = np.bincount(draws.group, minlength=n_slices)
+    n_top = np.bincount(top.group, minlength=len(block))
+    n_drawn = np.bincount(np.repeat(np.arange(len(block)), cut.counts.counts), weights=sizes, minlength=len(block)).astype(np.int64)
+    return {
+        "top_positions": Ragged(block.positions[top.rows], n_top),
+        "top_duplicates": Ragged(top.duplicates, n_top),
+        "stratum_edges": cut.edges,
+        "stratum_counts": cut.counts,
+        "stratum_sizes": Ragged(sizes, cut.counts.counts),
+        "stratum_positions": Ragged(block.positions[draws.rows], n_drawn),
+        "stratum_duplicates": Ragged(draws.duplicates, n_drawn),
     }

@@ -22,6 +22,8 @@ from microtome.shapes import Bool, Float, Int, Tensor
 
 _SAMPLES = 512
 """Values of each weight that go into the fingerprint, evenly spaced."""
+_TOKENS_AT_ONCE = 16_384
+"""Rows of the unembedding that are there in float32 at once, where they are not anyway."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,13 +224,29 @@ class Model:
 
         W · diag(g), centred along d_model if the norm centres, with W the unembedding and g the final norm's gain. Computed anew at each call.
         """
+        weight, norm = self._head()
+        rows = weight * norm.gain.to(weight)
+        return rows - rows.mean(-1, keepdim=True) if norm.centres else rows
+
+    @torch.no_grad()
+    def direct_logits(self, vectors: Float[Tensor, "n d_model"], *, out: Float[Tensor, "n vocab"] | None = None) -> Float[Tensor, "n vocab"]:
+        """What vectors of the last residual add to every logit, float32: `vectors @ unembed().T` without that copy; written to `out` if given."""
+        weight, norm = self._head()
+        folded = norm.fold(vectors.to(self.device, torch.float32))
+        logits = folded.new_empty(len(folded), len(weight)) if out is None else out
+        for start in range(0, len(weight), _TOKENS_AT_ONCE):
+            rows = weight[start : start + _TOKENS_AT_ONCE].float()
+            torch.mm(folded, rows.T, out=logits[:, start : start + len(rows)])
+        return logits
+
+    def _head(self) -> tuple[Float[Tensor, "vocab d_model"], ReadNorm]:
+        """The unembedding and the norm before it."""
         head = self.hf.get_output_embeddings()
         if head is None:
             raise ModelUnsupported(f"{self.ref} has no unembedding.", got=self.family, wanted="a language model head", do="Use a causal LM.")
         norm = self.norm(Site("final_norm"))
         assert norm is not None
-        rows = head.weight.detach() * norm.gain.to(head.weight)
-        return rows - rows.mean(-1, keepdim=True) if norm.centres else rows
+        return head.weight.detach(), norm
 
     @torch.no_grad()
     def norm(self, site: Site) -> ReadNorm | None:

@@ -57,7 +57,7 @@ def planted(
         rules = rulebook(context, vocabulary, fire_share=CONFIG.fire_share)
         describe = Describe(postings=postings, context=context, totals=totals, rules=rules, vocabulary=vocabulary, config=CONFIG)
         with draft.place(FILE) as file:
-            write_rows(file, describe.rows(Members(sae), made.model, tell=Throttled(None)))
+            write_rows(file, describe.tables(Members(sae), made.model, tell=Throttled(None)))
         draft.write(VOCABULARY, (index.path / VOCABULARY).read_bytes())
         facts = json.loads((index.path / FACTS).read_bytes())
         facts |= {"members": [{"reads": str(SITE), "writes": [str(SITE)], "features": d_dict}], "ranges": [[0, n]]}

@@ -4,8 +4,10 @@ import numpy as np
 import numpy.typing as npt
 
 from microtome.features import FeatureIndex
+from microtome.features.blocks import Block
 from microtome.features.context import surroundings
 from microtome.features.examples import slice_of, slices
+from microtome.features.postings import Firings
 from tests.features.small_store import CONFIG, D_DICT, Made
 
 
@@ -74,18 +76,23 @@ def test_strata_are_equal_and_half_open_and_none_is_without_an_example(index: Fe
                 assert stratum.low <= window.activation <= stratum.high
 
 
+def _one(values: npt.NDArray[np.float32]) -> Block:
+    return Block.of(Firings(positions=np.arange(len(values)), values=values))
+
+
 def test_slices_have_equal_counts_without_ties() -> None:
     values = np.random.default_rng(0).permutation(1000).astype(np.float32)
-    cut = slices(values, n=5)
-    assert cut.counts.tolist() == [200] * 5
-    assert np.bincount(slice_of(values, cut.edges)).tolist() == [200] * 5
+    cut = slices(_one(values), n=5)
+    assert cut.counts.values.tolist() == [200] * 5
+    assert np.bincount(slice_of(values, cut.edges.values)).tolist() == [200] * 5
+    assert cut.of.tolist() == slice_of(values, cut.edges.values).tolist()
 
 
 def test_ties_stay_together() -> None:
-    cut = slices(np.array([1, 1, 1, 1, 2, 3], dtype=np.float32), n=3)
-    assert cut.edges.tolist() == [1, 2, 3]
-    assert cut.counts.tolist() == [4, 2]
-    assert slices(np.ones(4, dtype=np.float32), n=3).counts.tolist() == [4]
+    cut = slices(_one(np.array([1, 1, 1, 1, 2, 3], dtype=np.float32)), n=3)
+    assert cut.edges.values.tolist() == [1, 2, 3]
+    assert cut.counts.values.tolist() == [4, 2]
+    assert slices(_one(np.ones(4, dtype=np.float32)), n=3).counts.values.tolist() == [4]
 
 
 def test_examples_of_one_split_come_from_it(index: FeatureIndex, dense: npt.NDArray[np.float32], made: Made) -> None:

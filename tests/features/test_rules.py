@@ -7,6 +7,7 @@ import numpy.typing as npt
 import pytest
 
 from microtome.features import FeatureIndex, RuleLabel
+from microtome.features.blocks import Block
 from microtome.features.context import Context, surroundings
 from microtome.features.postings import Firings
 from microtome.features.rules import CLASSES, WEAK, class_of, rulebook
@@ -40,7 +41,7 @@ def _label(context: Context, fires: npt.NDArray[np.bool_]) -> RuleLabel:
     vocabulary = Vocabulary.of(lambda token: PIECES[token].encode(), n_vocab=len(PIECES))
     positions = np.flatnonzero(fires)
     book = rulebook(context, vocabulary, fire_share=0.1)
-    return book.label(Firings(positions=positions, values=np.ones(len(positions), dtype=np.float32)))
+    return book.labels(Block.of(Firings(positions=positions, values=np.ones(len(positions), dtype=np.float32))))[0]
 
 
 def _is(context: Context, piece: str) -> npt.NDArray[np.bool_]:

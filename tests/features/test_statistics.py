@@ -9,6 +9,8 @@ import pytest
 
 from microtome.activations import SPLITS
 from microtome.features import FeatureIndex
+from microtome.features.blocks import Block
+from microtome.features.postings import Firings
 from microtome.features.statistics import histogram, percentile
 from tests.features.small_store import D_DICT, Made
 
@@ -47,9 +49,9 @@ def test_the_histogram_counts_every_firing_once(index: FeatureIndex, dense: npt.
 
 
 def test_a_histogram_of_equal_values_keeps_them() -> None:
-    edges, counts = histogram(np.full(5, 2.0, dtype=np.float32))
-    assert counts.sum() == 5
-    assert (edges[0], edges[-1]) == (1.0, 2.0)
+    edges, counts = histogram(Block.of(Firings(positions=np.arange(5), values=np.full(5, 2.0, dtype=np.float32))))
+    assert counts.values.sum() == 5
+    assert (edges.values[0], edges.values[-1]) == (1.0, 2.0)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])

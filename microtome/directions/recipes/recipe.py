@@ -83,7 +83,7 @@ class Tokens(NamedTuple):
 
 def top_tokens(model: Model, direction: Direction, *, n: int = 8) -> Tokens:
     """The tokens whose logits the direction raises and lowers most, read through the final norm's gain and the unembedding."""
-    scores, known = model.unembed().float().cpu() @ direction.unit_vector, model.vocabulary_mask()
+    scores, known = model.direct_logits(direction.unit_vector[None])[0].cpu(), model.vocabulary_mask().cpu()
     ends = (scores.masked_fill(~known, -math.inf), (-scores).masked_fill(~known, -math.inf))
     return Tokens(*(tuple(model.tokenizer.piece(int(token)) for token in end.topk(min(n, int(known.sum()))).indices) for end in ends))
 
