@@ -33,7 +33,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "peers"))
 CONTEXT = 256
 _SAME = {"": None, ", packed": "the firings of every seventh feature"}
-TOKENS = 8_192 if "--quick" in sys.argv else 49_152
+TOKENS = 8_192 if "--quick" in sys.argv else 196_608
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ from microtome.artifacts import Draft, Workspace
 from microtome.dictionaries import SAE, TopK, save
 from microtome.models import Model, Site
 
-WORK = Path(__file__).parent / ".work" / "features"
+WORK = (Path(__file__).parent / ".work" / "features").resolve()  # its path is part of what the corpus was made from
 SITE, D_DICT, K = Site("resid_post", 15), 4_608, 32
 DOCUMENT = 1_024
 

@@ -2,6 +2,7 @@
 
 import ctypes
 import functools
+import math
 import os
 import platform
 import resource
@@ -11,7 +12,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeVar, final, runtime_checkable
 
 from microtome.errors import ConfigError, nearest
 
@@ -167,6 +168,29 @@ def _glibc() -> ctypes.CDLL | None:
     library.free.argtypes, library.free.restype = (ctypes.c_void_p,), None
     library.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
     return library
+
+
+@final
+class Scratch(threading.local):
+    """Memory that work in batches is done in: one buffer a name in each thread, as large as the largest that was asked for.
+
+    What was in it is gone when it is taken again. A batch's tensors are some megabytes each. Taken from the system every time, their pages are
+    cleared for longer than most sums over them take; left to the allocator, they come to lie between what stays, and twice as much is held as is
+    used.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[str, torch.Tensor] = {}
+
+    def take(self, name: str, *shape: int, like: "torch.Tensor") -> "torch.Tensor":
+        """A tensor of that shape with anything in it, of the number type and device of another."""
+        import torch
+
+        size, kept = math.prod(shape), self._kept.get(name)
+        if kept is None or len(kept) < size or (kept.dtype, kept.device) != (like.dtype, like.device):
+            self._kept.pop(name, None)
+            kept = self._kept[name] = torch.empty(size, dtype=like.dtype, device=like.device)
+        return kept[:size].view(shape)
 
 
 @contextmanager

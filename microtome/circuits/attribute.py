@@ -16,12 +16,11 @@ from microtome.circuits.engine_autograd import AutogradEngine
 from microtome.circuits.engine_sweep import SweepEngine
 from microtome.circuits.graph import TARGET, Graph, Nodes
 from microtome.circuits.replacement import Missing, Replacement, members_of
-from microtome.circuits.scratch import Scratch
 from microtome.circuits.sources import Columns, Sources
 from microtome.circuits.targets import Named, Rows, Target, feature_rows, joined, positions_of, rows_of, sites_of, targets_of
 from microtome.circuits.turns import by_columns, turn_columns
 from microtome.config import fingerprint, to_dict
-from microtome.devices import RunAll, core_workers
+from microtome.devices import RunAll, Scratch, core_workers
 from microtome.dictionaries import SAE, Dictionary, DictionarySet, Transcoder, load_any
 from microtome.errors import ConfigError, GraphUnbalanced, ShapeMismatch, TokenOutOfRange
 from microtome.models import Model, TurnSpan

@@ -17,9 +17,9 @@ import torch
 from torch import nn
 
 from microtome.circuits.replacement import Replacement
-from microtome.circuits.scratch import Scratch
 from microtome.circuits.sources import Sources
 from microtome.circuits.targets import Rows
+from microtome.devices import Scratch
 from microtome.models import Site, value_maps
 from microtome.shapes import Float, Tensor
 

@@ -17,7 +17,7 @@ import torch
 
 from microtome.circuits.graph import BIAS, BIASES, EMBEDDING, ERROR, FEATURE, STREAM_ERROR
 from microtome.circuits.replacement import Replacement
-from microtome.circuits.scratch import Scratch
+from microtome.devices import Scratch
 from microtome.models import Site
 from microtome.shapes import Float, Int, Tensor
 

@@ -1,19 +1,20 @@
 """The row of every feature in `features.parquet`: what can be counted from its postings, and what its directions say."""
 
-import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
+import torch
 
+from microtome.devices import Scratch, core_workers
 from microtome.dictionaries import Dictionary
 from microtome.features.blocks import Block, Column, Ragged
 from microtome.features.config import IndexConfig
 from microtome.features.context import Context
 from microtome.features.members import Members
-from microtome.features.output import direct_logits, neighbours, output_directions
+from microtome.features.output import Ranked, direct_logits, neighbours, output_directions
 from microtome.features.postings import Postings
 from microtome.features.rows import SCHEMA, Arrow, arrow_of
 from microtome.features.rules import Rulebook
@@ -21,12 +22,37 @@ from microtome.features.statistics import Totals, breakdown_counts, example_colu
 from microtome.features.text import Vocabulary
 from microtome.models import Model
 from microtome.progress import Throttled
+from microtome.shapes import Bool, Float, Tensor
 
-T = TypeVar("T")
-_THREADS = min(4, os.cpu_count() or 1)
-"""Blocks of features are counted by several threads (numpy sorts without the interpreter's lock); the result does not depend on how many."""
+_FEATURES = 128
+"""Described at once by one thread: their logits are a product."""
 _FIRINGS = 1 << 15
-"""In one block, at most, unless a single feature has more."""
+"""Counted at once, unless a single feature has more."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Member:
+    """What one dictionary says of its features."""
+
+    first: int
+    """Id of its first feature."""
+    directions: Float[Tensor, "d_dict d_out"]
+    encoder_norms: Float[Tensor, "d_dict"]
+    near: Ranked
+    """Neighbours, sought within the dictionary."""
+    shown: Bool[Tensor, "vocab"]
+    """Tokens whose logits are listed."""
+
+    @classmethod
+    def of(cls, dictionary: Dictionary, model: Model, *, first: int, limit: int) -> "_Member":
+        directions, mask = output_directions(dictionary), model.vocabulary_mask()
+        return cls(
+            first=first,
+            directions=directions,
+            encoder_norms=dictionary.encoder_directions().detach().float().norm(dim=1).cpu(),
+            near=neighbours(directions, limit=limit),
+            shown=mask & (directions.shape[1] == model.d_model),  # one that does not write the residual stream has no direct logits
+        )
 
 
 class Describe:
@@ -39,37 +65,46 @@ class Describe:
         self._rules = rules
         self._vocabulary = vocabulary
         self._config = config
+        self._scratch = Scratch()
 
     def tables(self, members: Members, model: Model, *, tell: Throttled) -> Iterator[Arrow]:
-        """The rows of all features in order, some hundreds at a time."""
+        """The rows of all features in order, some hundreds at a time, made on every core; they do not depend on how many there are."""
         n, done = len(members.numbering), 0
-        with ThreadPoolExecutor(_THREADS) as pool:
+        with core_workers(torch.device("cpu")) as run_all:
             for dictionary, first in zip(members.dictionaries, members.numbering.starts.tolist(), strict=False):
-                for table in self._member(dictionary, model, first=first, pool=pool):
+                member = _Member.of(dictionary, model, first=first, limit=self._config.neighbours)
+                starts, ready = range(0, len(member.directions), _FEATURES), dict[int, Arrow]()
+                coming = run_all(partial(self._table, member, model), starts)
+                for start in starts:
+                    while start not in ready:
+                        ready |= [next(coming)]
+                    table = ready.pop(start)
                     yield table
                     done += len(table)
                     tell("describe the features", done, n, unit="features")
 
-    def _member(self, dictionary: Dictionary, model: Model, *, first: int, pool: ThreadPoolExecutor) -> Iterator[Arrow]:
-        """The rows of one dictionary, whose first feature has the id `first`; neighbours are sought within it."""
-        directions, mask = output_directions(dictionary), model.vocabulary_mask()
-        near = neighbours(directions, limit=self._config.neighbours)
-        norms = {"decoder_norm": directions.norm(dim=1), "encoder_norm": dictionary.encoder_directions().detach().float().norm(dim=1).cpu()}
-        writes_stream = directions.shape[1] == model.d_model  # else it has no direct logits
-        logits = direct_logits(directions, model, mask=mask & writes_stream, limit=self._config.logits)
-        for block in _ahead(logits, pool):
-            last = block.first + len(block.top.ids)
-            ids, cosines = near.ids[block.first : last].numpy() + first, near.scores[block.first : last].numpy()
-            columns: dict[str, Column] = {"feature": np.arange(first + block.first, first + last)}
-            columns |= {name: norm[block.first : last].numpy() for name, norm in norms.items()}
-            columns |= {"neighbour_ids": Ragged.even(ids), "neighbour_cosines": Ragged.even(cosines), "cosine": cosines[:, :1].sum(1)}
-            columns |= {"top_ids": Ragged.even(block.top.ids.numpy()), "top_logits": Ragged.even(block.top.scores.numpy())}
-            columns |= {"bottom_ids": Ragged.even(block.bottom.ids.numpy()), "bottom_logits": Ragged.even(block.bottom.scores.numpy())}
-            columns["top_logit"] = [self._vocabulary.piece(each[0]) if each else "" for each in block.top.ids[:, :1].tolist()]
-            made = {name: arrow_of(name, column) for name, column in columns.items()}
-            stored = list(pool.map(self._from_store, self._postings.stretches(first + block.first, first + last, entries=_FIRINGS)))
-            made |= {name: pa.chunked_array([part[name] for part in stored]) for name in stored[0]}
-            yield pa.table({name: made[name] for name in SCHEMA.names}, schema=SCHEMA)
+    def _table(self, member: _Member, model: Model, start: int) -> tuple[int, Arrow]:
+        """The rows of some features of one dictionary, from its number `start` on."""
+        here = slice(start, min(start + _FEATURES, len(member.directions)))
+        directions, first, last = member.directions[here], member.first + here.start, member.first + here.stop
+        room = self._scratch.take("logits", len(directions), len(member.shown), like=member.shown.new_empty(0, dtype=torch.float32))
+        ends = direct_logits(directions, model, mask=member.shown, limit=self._config.logits, room=room)
+        cosines = member.near.scores[here].numpy()
+        columns: dict[str, Column] = {
+            "feature": np.arange(first, last),
+            "decoder_norm": directions.norm(dim=1).numpy(),
+            "encoder_norm": member.encoder_norms[here].numpy(),
+            "neighbour_ids": Ragged.even(member.near.ids[here].numpy() + member.first),
+            "neighbour_cosines": Ragged.even(cosines),
+            "cosine": cosines[:, :1].sum(1),
+            "top_logit": [self._vocabulary.piece(each[0]) if each else "" for each in ends.top.ids[:, :1].tolist()],
+        }
+        for name, end in zip(("top", "bottom"), ends, strict=True):
+            columns |= {f"{name}_ids": Ragged.even(end.ids.numpy()), f"{name}_logits": Ragged.even(end.scores.numpy())}
+        made = {name: arrow_of(name, column) for name, column in columns.items()}
+        stored = [self._from_store(span) for span in self._postings.stretches(first, last, entries=_FIRINGS)]
+        made |= {name: pa.chunked_array([part[name] for part in stored]) for name in stored[0]}
+        return start, pa.table({name: made[name] for name in SCHEMA.names}, schema=SCHEMA)
 
     def _from_store(self, span: tuple[int, int]) -> dict[str, Arrow]:
         block = Block.read(self._postings, *span)
@@ -95,11 +130,3 @@ class Describe:
         assert isinstance(ids, Ragged)
         firsts = np.cumsum(ids.counts) - ids.counts
         return [self._vocabulary.piece(int(ids.values[first])) if n else "" for first, n in zip(firsts.tolist(), ids.counts.tolist(), strict=True)]
-
-
-def _ahead(coming: Iterator[T], pool: ThreadPoolExecutor) -> Iterator[T]:
-    """The same, each made while the one before it is used."""
-    following = pool.submit(next, coming, None)
-    while (found := following.result()) is not None:
-        following = pool.submit(next, coming, None)
-        yield found

@@ -1,7 +1,6 @@
 """The output side of features: what their directions do to the logits, and which directions are alike."""
 
 import math
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -10,8 +9,8 @@ from microtome.dictionaries import Dictionary
 from microtome.models import Model
 from microtome.shapes import Bool, Float, Int, Tensor
 
-_BLOCK, _LOGITS_BLOCK = 256, 64
-"""Features a product: of all cosines, of all logits."""
+_BLOCK = 256
+"""Features a product."""
 
 
 class Ranked(NamedTuple):
@@ -21,10 +20,9 @@ class Ranked(NamedTuple):
     scores: Float[Tensor, "n m"]
 
 
-class Block(NamedTuple):
-    """Both ends of the direct logits of the features `first`, `first + 1`, …"""
+class Ends(NamedTuple):
+    """Both ends of the direct logits of some features."""
 
-    first: int
     top: Ranked
     bottom: Ranked
 
@@ -39,24 +37,23 @@ def output_directions(dictionary: Dictionary) -> Float[Tensor, "d_dict d_out"]:
     return torch.stack([dictionary.directions(write=site).detach().float().cpu() for site in dictionary.writes]).sum(0)
 
 
-def direct_logits(directions: Float[Tensor, "d_dict d_out"], model: Model, *, mask: Bool[Tensor, "vocab"], limit: int) -> Iterator[Block]:
-    """Top and bottom vocabulary entries of each direction at unit length, the final norm's gain folded in, a block of features at a time.
+def direct_logits(
+    directions: Float[Tensor, "n d_model"], model: Model, *, mask: Bool[Tensor, "vocab"], limit: int, room: Float[Tensor, "n vocab"] | None = None
+) -> Ends:
+    """Top and bottom vocabulary entries of each direction at unit length, the final norm's gain folded in; `room` is overwritten if given.
 
     Entries outside `mask` (special tokens, unused rows) are left out. Direct path only: later layers are not asked (Elhage et al. 2021).
     """
-    mask = mask.to(model.device)
     limit, unusable = min(limit, int(mask.sum())), torch.nonzero(~mask).squeeze(1)
-    room = torch.empty(min(_LOGITS_BLOCK, len(directions)) if limit else 0, len(mask), device=model.device)  # one for all blocks
-    for start in range(0, len(directions), _LOGITS_BLOCK):
-        unit = torch.nn.functional.normalize(directions[start : start + _LOGITS_BLOCK], dim=1)
-        if not limit:
-            nothing = Ranked(torch.zeros(len(unit), 0, dtype=torch.int64), torch.zeros(len(unit), 0))
-            yield Block(start, nothing, nothing)
-            continue
-        logits = model.direct_logits(unit, out=room[: len(unit)])
-        high, top = logits.index_fill_(1, unusable, -math.inf).topk(limit, dim=1)
-        low, bottom = logits.index_fill_(1, unusable, math.inf).topk(limit, dim=1, largest=False)
-        yield Block(start, Ranked(top.cpu(), high.cpu()), Ranked(bottom.cpu(), low.cpu()))
+    if not limit:
+        nothing = Ranked(torch.zeros(len(directions), 0, dtype=torch.int64), torch.zeros(len(directions), 0))
+        return Ends(nothing, nothing)
+    logits = model.direct_logits(torch.nn.functional.normalize(directions, dim=1), out=room)
+    found: list[Ranked] = []
+    for out_of_sight in (-math.inf, math.inf):
+        scores, ids = logits.index_fill_(1, unusable, out_of_sight).topk(limit, dim=1, largest=out_of_sight < 0)
+        found.append(Ranked(ids.cpu(), scores.cpu()))
+    return Ends(*found)
 
 
 def neighbours(directions: Float[Tensor, "d_dict d_model"], *, limit: int) -> Ranked:

@@ -298,10 +298,11 @@ def _tokens(context: Context, vocabulary: Vocabulary, groups: Groups) -> Family 
 
 def _words(context: Context, vocabulary: Vocabulary, groups: Groups) -> Family | None:
     """Tokens that differ only in case or in the space before them are one word."""
-    words = [vocabulary.piece(token).strip().casefold() for token in range(len(vocabulary))]
+    tokens, where = np.unique(context.tokens, return_inverse=True)
+    words = [vocabulary.piece(token).strip().casefold() for token in tokens.tolist()]
     known = {word: key for key, word in enumerate(sorted({word for word in words if any(map(str.isalpha, word))}))}
     names = list(known)
-    keys = np.array([known.get(word, -1) for word in words], dtype=np.int32)[context.tokens]
+    keys = np.array([known.get(word, -1) for word in words], dtype=np.int32)[where]
 
     def describe(keys: Sequence[int]) -> str:
         return f"the word{'s' if len(keys) > 1 else ''} {listed([quote(names[key]) for key in keys])}, however written"
@@ -337,7 +338,8 @@ def class_of(piece: str) -> int:
 
 
 def _classes(context: Context, vocabulary: Vocabulary, groups: Groups) -> Family | None:
-    keys = np.array([class_of(vocabulary.piece(token)) for token in range(len(vocabulary))], dtype=np.int32)[context.tokens]
+    tokens, where = np.unique(context.tokens, return_inverse=True)
+    keys = np.array([class_of(vocabulary.piece(token)) for token in tokens.tolist()], dtype=np.int32)[where]
     return _family("class", keys, groups, describe=lambda keys: listed([CLASSES[key][0] for key in keys]), longest=3, handicap=0.01)
 
 
