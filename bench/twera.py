@@ -8,6 +8,7 @@ weights are random (width 576), with a norm before every layer. It is kept in be
 import json
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -99,11 +100,16 @@ def _make(workspace: Workspace) -> None:
     ranges = [(start, min(start + RANGE, corpus.n_tokens)) for start in range(0, corpus.n_tokens, RANGE)]
     odds = draw.lognormal(0, 1.5, (LAYERS, D_DICT))
     with Draft.open(workspace.place("index", "synthetic"), "index", config=IndexConfig(), inputs=inputs) as draft:
-        for number, (start, end) in enumerate(ranges):
+
+        def write(number: int) -> None:
+            start, end = ranges[number]
             if not draft.has(forward_name(number)):
                 with draft.place(forward_name(number)) as path:
                     _write_range(path, end - start, odds=odds, seed=number)
-            say(f"{end:,} of {corpus.n_tokens:,} tokens")
+            say(f"tokens {start:,} to {end:,} of {corpus.n_tokens:,}")
+
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(write, range(len(ranges))))
         if not draft.has(INVERTED):
             with draft.place(INVERTED) as path:
                 files = [draft.path / forward_name(number) for number in range(len(ranges))]

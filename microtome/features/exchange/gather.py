@@ -16,6 +16,11 @@ from microtome.features.store import Labelled, Store
 
 N_BARS = 50
 """Bars of the histogram of activations."""
+_COLUMNS = (
+    *("count", "density", "max", "rule", "f1", "top_positions", "stratum_edges", "stratum_counts", "stratum_sizes", "stratum_positions"),
+    *("top_ids", "top_logits", "bottom_ids", "bottom_logits", "neighbour_ids", "neighbour_cosines"),
+)
+"""Of a feature's row, what records are made of."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +96,11 @@ class _Gathered:
         return [self._store.vocabulary.bytes(token) for token in range(len(self._store.vocabulary))]
 
     @cached_property
+    def _goes_on(self) -> Array:
+        """Of every token, whether it begins inside a character."""
+        return np.array([bool(each) and 0x80 <= each[0] < 0xC0 for each in self._bytes])
+
+    @cached_property
     def _labels(self) -> Labelled:
         """The labels as they are when the first record is made."""
         return self._store.labelled()
@@ -104,12 +114,14 @@ class _Gathered:
     def records(self, source: Source, numbers: Sequence[int] | None) -> Iterator[FeatureRecord]:
         first = self._store.numbering.span(self._members[source.id]).start
         chosen = self.numbers(source)
-        for number in chosen if numbers is None else [number for number in numbers if number in chosen]:
-            yield self._record(source, number, feature=first + number)
+        wanted = chosen if numbers is None else [number for number in numbers if number in chosen]
+        rows = self._store.rows.rows([first + number for number in wanted], columns=_COLUMNS)
+        for number, row in zip(wanted, rows, strict=True):
+            yield self._record(source, number, row=row, first=first)
 
-    def _record(self, source: Source, number: int, *, feature: int) -> FeatureRecord:
-        store, first = self._store, feature - number
-        row, firings = store.rows.row(feature), store.postings.feature(feature)
+    def _record(self, source: Source, number: int, *, row: dict[str, Any], first: int) -> FeatureRecord:
+        feature, store = first + number, self._store
+        firings = store.postings.feature(feature)
         return FeatureRecord(
             source=source.id,
             number=number,
@@ -121,7 +133,7 @@ class _Gathered:
             bottom_logits=self._logits(row, end="bottom"),
             similar=tuple((near - first, cosine) for near, cosine in zip(row["neighbour_ids"], row["neighbour_cosines"], strict=True)),
             explanations=self._explanations(feature, row),
-            examples=tuple(self._examples(row, firings)),
+            examples=tuple(self._examples(row, firings)) if len(firings) else (),
         )
 
     def _logits(self, row: dict[str, Any], *, end: str) -> tuple[TokenLogit, ...]:
@@ -134,7 +146,7 @@ class _Gathered:
         labels = self._labels
         return (Explanation(text=labels.texts[feature], method="user"), rule) if feature in labels.by_user else (rule,)
 
-    def _examples(self, row: dict[str, Any], firings: Firings) -> Iterator[Example]:
+    def _examples(self, row: dict[str, Any], firings: Firings) -> list[Example]:
         chosen: list[tuple[int, Interval | None]] = [(position, None) for position in row["top_positions"][: self._wanted.top]]
         at, edges = 0, row["stratum_edges"]
         slices: list[tuple[Interval, list[int]]] = []
@@ -144,29 +156,28 @@ class _Gathered:
             at += size
         for interval, positions in reversed(slices):
             chosen += [(position, interval) for position in positions[: self._wanted.per_slice]]
-        docs = self._store.corpus.doc_of([position for position, _ in chosen]).tolist()
-        for (position, interval), doc in zip(chosen, docs, strict=True):
-            yield self._example(position, firings, doc=doc, interval=interval)
+        return self._windows(np.array([position for position, _ in chosen], dtype=np.int64), firings, [interval for _, interval in chosen])
 
-    def _example(self, position: int, firings: Firings, *, doc: int, interval: Interval | None) -> Example:
-        """The window around a firing, widened to the borders of characters so that it is text by itself."""
-        store, config = self._store, self._store.config
-        span = store.corpus.span(doc)
-        start, stop = max(span.start, position - config.window_before), min(span.end, position + config.window_after + 1)
+    def _windows(self, positions: Array, firings: Firings, intervals: Sequence[Interval | None]) -> list[Example]:
+        """The windows around firings, widened to the borders of characters so that each is text by itself."""
+        corpus, config = self._store.corpus, self._store.config
+        docs = corpus.doc_of(positions)
+        low, high = corpus.doc_start[docs], corpus.doc_start[docs + 1]
+        start, stop = np.maximum(low, positions - config.window_before), np.minimum(high, positions + config.window_after + 1)
         for _ in range(3):  # a character has at most 4 bytes
-            start -= int(start > span.start and self._goes_on(start))
-            stop += int(stop < span.end and self._goes_on(stop))
-        tokens = tuple(map(self._bytes.__getitem__, store.corpus.tokens[start:stop].tolist()))
-        low, high = np.searchsorted(firings.positions, [start, stop])
-        values = np.zeros(stop - start, dtype=np.float32)
-        values[firings.positions[low:high] - start] = firings.values[low:high]
-        origin = f"document {doc}, token {position - span.start}"
-        return Example(tokens=tokens, activations=tuple(values.tolist()), peak=position - start, interval=interval, origin=origin)
-
-    def _goes_on(self, position: int) -> bool:
-        """Whether a token begins inside a character."""
-        first = self._bytes[int(self._store.corpus.tokens[position])][:1]
-        return bool(first) and 0x80 <= first[0] < 0xC0
+            start = start - ((start > low) & self._goes_on[corpus.tokens[start]])
+            stop = stop + ((stop < high) & self._goes_on[corpus.tokens[np.minimum(stop, corpus.n_tokens - 1)]])
+        ends = np.cumsum(stop - start)
+        places = np.arange(ends[-1] if len(ends) else 0) + np.repeat(stop - ends, stop - start)
+        at = np.minimum(np.searchsorted(firings.positions, places), len(firings) - 1)
+        values = np.where(firings.positions[at] == places, firings.values[at], 0).tolist()
+        tokens = list(map(self._bytes.__getitem__, corpus.tokens[places].tolist()))
+        found: list[Example] = []
+        columns = ((ends - stop + start), ends, positions - start, docs, positions - low)
+        for interval, first, last, peak, doc, place in zip(intervals, *(column.tolist() for column in columns), strict=True):
+            shown, here = f"document {doc}, token {place}", slice(first, last)
+            found.append(Example(tokens=tuple(tokens[here]), activations=tuple(values[here]), peak=peak, interval=interval, origin=shown))
+        return found
 
 
 def _bars(values: Array) -> Bars:
