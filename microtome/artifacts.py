@@ -40,6 +40,7 @@ KINDS = (
     "map",
     "trial",
     "doses",
+    "summary",
 )
 FOLDERS = {
     "corpus": "corpora",
@@ -57,6 +58,7 @@ FOLDERS = {
     "map": "maps",
     "trial": "trials",
     "doses": "doses",
+    "summary": "summaries",
 }
 _PACKAGES = ("microtome", "torch", "transformers", "tokenizers", "safetensors", "numpy", "pyarrow")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 PEERS = {
-    "saelens": ["sae-lens==6.54.12 dataclasses-json eindex-callum", "--no-deps sae-dashboard==0.8.0"],
+    "saelens": ["sae-lens==6.54.12 dataclasses-json eindex-callum matplotlib", "--no-deps sae-dashboard==0.8.0"],
     "sparsify": ["eai-sparsify==1.3.3"],
     # what these two need to run at all: their own lists ask for old releases of transformers, nnsight and others
     "dictionary_learning": ["einops tqdm numpy safetensors huggingface_hub pyyaml", "--no-deps dictionary-learning==0.1.0 circuit-tracer==0.5.0"],

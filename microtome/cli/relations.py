@@ -27,6 +27,8 @@ class Related:
 
     links: Flag = False
     """Also what the feature feeds and what feeds it."""
+    over: str | None = None
+    """The links on this corpus of the workspace instead of the index' own; its sums are made with the model once and kept in summaries/."""
     silenced: Flag = False
     """Also the features that it keeps from firing, measured with the model on a sample."""
     alike: Flag = False
@@ -53,10 +55,12 @@ def relations(
     """The records by name, and their views."""
     found: dict[str, Any] = {}
     views: list[RenderableType] = []
-    if asked.links or asked.silenced:
+    if asked.links or asked.silenced or asked.over:
         model = _model(session, index) if asked.silenced else None
+        over = _summary(session, index, corpus=asked.over, feature=feature) if asked.over else None
         with session.step("links"):
-            found |= {"downstream": index.downstream(feature, limit=limit, model=model), "upstream": index.upstream(feature, limit=limit)}
+            found["downstream"] = index.downstream(feature, limit=limit, model=model, over=over)
+            found["upstream"] = index.upstream(feature, limit=limit, over=over)
         views += [view for name in ("downstream", "upstream") for view in links_views(found[name])]
     if asked.alike:
         found["alike"] = index.alike(feature, limit=limit)
@@ -93,6 +97,21 @@ def _model(session: Session, index: "microtome.features.FeatureIndex") -> Any:
 
     with session.step("load model"):
         return load(index.overview().sources["model"], progress=session.progress)
+
+
+def _summary(session: Session, index: "microtome.features.FeatureIndex", *, corpus: str, feature: int) -> "microtome.features.Summary":
+    from microtome.activations import Corpus
+    from microtome.features import Summary
+
+    other = Corpus.open(session.find("corpus", corpus))
+    out = session.workspace.place("summary", f"{index.name}-{other.path.name}-{feature}")
+    if out.name in session.workspace.names("summary"):
+        return Summary.open(out)
+    model = _model(session, index)
+    with session.step("summarise", output=out) as step:
+        found = index.summarise([feature], corpus=other, model=model, out=out, progress=session.progress)
+        step.count(other.n_tokens, "tokens")
+    return found
 
 
 def _effects(session: Session, index: "microtome.features.FeatureIndex", feature: int) -> "microtome.features.Effects":

@@ -49,6 +49,7 @@ from microtome.features.records import (
     TurnView,
     Window,
 )
+from microtome.features.summaries import Summary
 from microtome.features.surroundings import Gram, Stretch, Surroundings
 
 __all__ = [
@@ -57,6 +58,7 @@ __all__ = [
     "EffectsConfig",
     "measure_losses",
     "FeatureIndex",
+    "Summary",
     "feature_named",
     "Catalogue",
     "Alike",

@@ -10,7 +10,19 @@ import numpy as np
 
 from microtome.errors import ArtifactDamaged
 
-_CODES = {"U8": "u1", "BOOL": "?", "U16": "<u2", "U32": "<u4", "I32": "<i4", "I64": "<i8", "F16": "<f2", "F32": "<f4", "U64": "<u8", "I16": "<i2"}
+_CODES = {
+    "U8": "u1",
+    "BOOL": "?",
+    "U16": "<u2",
+    "U32": "<u4",
+    "I32": "<i4",
+    "I64": "<i8",
+    "F16": "<f2",
+    "F32": "<f4",
+    "F64": "<f8",
+    "U64": "<u8",
+    "I16": "<i2",
+}
 _NAMES = {np.dtype(code): name for name, code in _CODES.items()}
 
 Array = np.ndarray[Any, np.dtype[Any]]

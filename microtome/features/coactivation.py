@@ -4,6 +4,7 @@ Compiled (`join.c`) where it can be; else numpy computes the same, to the bit wh
 """
 
 import ctypes
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -43,9 +44,15 @@ def sums(postings: Postings, positions: Array, weights: Array, *, members: range
 
     `scaled` multiplies the weight of a token by the norm's scale before the member at hand, for what those members read.
     """
+    forward = postings.forward(positions) if members else ()
+    return sums_of(forward, weights, n_features=postings.d_dict, members=members, n_members=n_members, scaled=scaled)
+
+
+def sums_of(parts: Iterable[tuple[Array, ForwardRows]], weights: Array, *, n_features: int, members: range, n_members: int, scaled: bool) -> Sums:
+    """The same over rows that come in parts, each with the places of its weights."""
     added = _compiled if JOIN.available() else _plain
-    found = _on_lines(postings.d_dict)
-    for here, forward in postings.forward(positions) if members else ():
+    found = _on_lines(n_features)
+    for here, forward in parts:
         added(forward, weights[here].astype(np.float64), found=found, members=members, n_members=n_members, scaled=scaled)
     return Sums(product=found[:, 0], gate=found[:, 1], count=found[:, 2])
 

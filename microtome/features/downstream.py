@@ -9,13 +9,13 @@ residual stream alone, with the norm's scale as it was. Co-activations are summe
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 
 from microtome.errors import QueryInvalid, nearest
 from microtome.features.arrays import Array
-from microtome.features.coactivation import sums
+from microtome.features.coactivation import Sums, sums
 from microtome.features.components import Component
 from microtome.features.links import Link, Links
 from microtome.features.norms import AFTER_NORM, STREAM
@@ -61,48 +61,83 @@ def asked(store: Store, what: int | Component) -> Asked:
     return Asked(name=f"feature {feature}", feature=feature, label=label, member=member, positions=firings.positions, values=firings.values)
 
 
-def downstream_scores(store: Store, source: Asked, what: int | Component) -> Scores:
+@runtime_checkable
+@runtime_checkable
+class Over(Protocol):
+    """Sums over a corpus that stand in for the postings (`summaries.py`)."""
+
+    @property
+    def kept(self) -> int: ...
+
+    @property
+    def totals(self) -> Array: ...
+
+    def tokens(self, what: int | Component) -> int: ...
+
+    def total(self, what: int | Component) -> float: ...
+
+    def down(self, what: int | Component) -> Sums: ...
+
+    def up(self, what: int | Component) -> tuple[Sums, Array]: ...
+
+
+def downstream_scores(store: Store, source: Asked, what: int | Component, *, over: Over | None = None) -> Scores:
     """TWERA and ERA of one source to every feature behind it."""
     wiring = store.wiring
     vectors = {what.site: what.vector} if isinstance(what, Component) else wiring.writes(what)
     wiring.check(range(len(wiring.members)))
     weight, reached = wiring.outgoing(vectors, own=source.member)
-    members = _range(reached)
-    found = sums(store.postings, source.positions, source.values, members=members, n_members=len(wiring.members), scaled=True)
-    total = store.rows.numbers["mean"].astype(np.float64) * store.rows.numbers["count"]
+    if over is None:
+        members, kept = _range(reached), store.facts["kept"]
+        found = sums(store.postings, source.positions, source.values, members=members, n_members=len(wiring.members), scaled=True)
+        total = store.rows.numbers["mean"].astype(np.float64) * store.rows.numbers["count"]
+    else:
+        found, total, kept = over.down(what), over.totals, over.kept
     twera = np.divide(found.product, total, out=np.zeros_like(total), where=total > 0) * weight
-    return Scores(twera=twera, era=found.gate / max(1, store.facts["kept"]) * weight, weight=weight, count=found.count, reached=reached)
+    return Scores(twera=twera, era=found.gate / max(1, kept) * weight, weight=weight, count=found.count, reached=reached)
 
 
-def upstream_scores(store: Store, target: Asked, what: int | Component) -> Scores:
+def upstream_scores(store: Store, target: Asked, what: int | Component, *, over: Over | None = None) -> Scores:
     """TWERA and ERA of every feature before one target."""
     wiring = store.wiring
     if isinstance(what, Component):
         if what.signed:
             do = "Make the component with signed=False, or twice, with the direction and with its opposite."
             raise QueryInvalid("a signed direction is no target.", got="signed=True", wanted="activations that are never negative", do=do)
-        readings, member = _readings(wiring, what)
+        readings = _readings(wiring, what)
     else:
-        readings, member = wiring.readings(what), target.member
-        wiring.check([] if member is None else [member])
+        readings = wiring.readings(what)
+        wiring.check([] if target.member is None else [target.member])
     weight, reached = wiring.incoming(readings, own=target.member)
-    scale = _scales(store, target.positions, member)
-    n = len(wiring.members)
-    values = target.values.astype(np.float64) * scale
-    found = sums(store.postings, target.positions, values, members=_range(reached), n_members=n, scaled=False)
-    # For ERA the gate is the target's, and it is what sums over the sources' activations.
-    gated = sums(store.postings, target.positions, scale, members=_range(reached), n_members=n, scaled=False)
-    total = float(target.values.astype(np.float64).sum())
+    if over is None:
+        n, members, kept = len(wiring.members), _range(reached), store.facts["kept"]
+        scale = _scales(store, target.positions, own_norm(store, what))
+        found = sums(store.postings, target.positions, target.values.astype(np.float64) * scale, members=members, n_members=n, scaled=False)
+        # For ERA the gate is the target's, and it is what sums over the sources' activations.
+        gated = sums(store.postings, target.positions, scale, members=members, n_members=n, scaled=False).product
+        total = float(target.values.astype(np.float64).sum())
+    else:
+        (found, gated), total, kept = over.up(what), over.total(what), over.kept
     twera = found.product / total * weight if total else np.zeros(len(weight))
-    return Scores(twera=twera, era=gated.product / max(1, store.facts["kept"]) * weight, weight=weight, count=found.count, reached=reached)
+    return Scores(twera=twera, era=gated / max(1, kept) * weight, weight=weight, count=found.count, reached=reached)
 
 
-def links(store: Store, what: int | Component, *, way: Literal["downstream", "upstream"], rank: str, limit: int) -> Links:
+def own_norm(store: Store, what: int | Component) -> int | None:
+    """The member whose norm is before what a component reads; None for a direction that reads the stream itself, or where nothing is known."""
+    if not isinstance(what, Component):
+        return store.numbering.place(what).member
+    if what.site.kind in STREAM or what.site not in store.numbering.sites:
+        return None
+    return store.numbering.member(what.site)
+
+
+def links(store: Store, what: int | Component, *, way: Literal["downstream", "upstream"], rank: str, limit: int, over: Over | None = None) -> Links:
     """The strongest links of one component, those that raise and those that lower apart."""
     if rank not in RANKS:
         raise QueryInvalid(f'links have no rank "{rank}".', got=rank, wanted=", ".join(RANKS), do=nearest(rank, RANKS))
     component = asked(store, what)
-    scores = downstream_scores(store, component, what) if way == "downstream" else upstream_scores(store, component, what)
+    scored = downstream_scores if way == "downstream" else upstream_scores
+    scores = scored(store, component, what, over=over)
     values = scores.twera if rank == "twera" else scores.era
     sites = store.numbering
     return Links(
@@ -113,7 +148,7 @@ def links(store: Store, what: int | Component, *, way: Literal["downstream", "up
         way=way,
         rank=rank,
         scale=_scale_said(store, scores.reached if way == "downstream" else [] if component.member is None else [component.member]),
-        n_tokens=len(component.positions),
+        n_tokens=len(component.positions) if over is None else over.tokens(what),
         n_reached=sum(int(sites.starts[member + 1] - sites.starts[member]) for member in scores.reached),
         promotes=_listed(store, scores, best(values, limit=limit)),
         suppresses=_listed(store, scores, best(-values, limit=limit)),
@@ -165,15 +200,14 @@ def _scales(store: Store, positions: Array, member: int | None) -> Array:
     return found
 
 
-def _readings(wiring: Wiring, target: Component) -> tuple[list[Reading], int | None]:
-    """How a direction reads the stream: as it is, or through the norm before a member that reads the same site (and which member)."""
+def _readings(wiring: Wiring, target: Component) -> list[Reading]:
+    """How a direction reads the stream: as it is, or through the norm before a member that reads the same site."""
     if target.site.kind in STREAM:
-        return [Reading(target.site, target.site, target.vector)], None
+        return [Reading(target.site, target.site, target.vector)]
     if target.site in wiring.members.numbering.sites:
-        member = wiring.members.numbering.member(target.site)
-        read = wiring.reads[member]
+        read = wiring.reads[wiring.members.numbering.member(target.site)]
         if read.stream is not None:
-            return [Reading(target.site, read.stream, read.unfold(target.vector))], member
+            return [Reading(target.site, read.stream, read.unfold(target.vector))]
     do = "Take a direction of the residual stream, or of a site that a dictionary of the index reads."
     raise QueryInvalid(f"it is not known how {target.site} reads the residual stream.", got=target.site, wanted="a site of the stream", do=do)
 

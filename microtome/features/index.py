@@ -1,21 +1,16 @@
 """The feature index, opened: every question about features is a method here."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import final
 
-from microtome.activations import Shards
 from microtome.artifacts import Artifact, Workspace
 from microtome.features import (
     alike,
     bytoken,
     cards,
-    coactive,
     documents,
-    downstream,
     effects,
-    inhibition,
     matches,
     probe,
     prompts,
@@ -23,7 +18,6 @@ from microtome.features import (
     suspects,
     tables,
 )
-from microtome.features.components import Component, component
 from microtome.features.effect_records import Effects
 from microtome.features.effects import EffectsConfig
 from microtome.features.feature_card import Card
@@ -31,7 +25,8 @@ from microtome.features.feature_loss import FeatureLoss, feature_loss
 from microtome.features.found import PromptSearch, Separation, TextTests, TokenSearch
 from microtome.features.html import overview_html
 from microtome.features.kept import Keeping
-from microtome.features.links import Alikes, Coactive, Links, Matches, Suspect
+from microtome.features.linking import Linking
+from microtome.features.links import Alikes, Matches, Suspect
 from microtome.features.members import Place
 from microtome.features.records import DocumentList, DocumentView, Label, Overview, RuleLabel, Search, Table, TextTest, TokenView, Window
 from microtome.features.separate import Compared, separate
@@ -39,11 +34,10 @@ from microtome.features.store import Store
 from microtome.features.surroundings import Surroundings
 from microtome.models import Model, Site
 from microtome.progress import Progress
-from microtome.shapes import Float, Tensor
 
 
 @final
-class FeatureIndex(Keeping):
+class FeatureIndex(Keeping, Linking):
     """A finished index. The model is needed for nothing but `search` and `test`; the dictionary for those and for links.
 
     >>> index = FeatureIndex.open(workspace.find("index"), workspace)
@@ -135,37 +129,6 @@ class FeatureIndex(Keeping):
     def place(self, feature: int) -> Place:
         """The site that a feature's dictionary reads, and its number there. Raises `FeatureNotFound`."""
         return self.store.numbering.place(self.store.known(feature))
-
-    def component(
-        self, site: Site | str, vector: Float[Tensor, "d_model"], *, source: Shards | Model, signed: bool = False, name: str = ""
-    ) -> Component:
-        """A direction as a component of this index: its activation is ReLU(h·u), or h·u if `signed`, with u = vector / |vector|, on all kept tokens.
-
-        h is read from shards of the corpus that hold the site, or from a forward of the model over all of it. Raises `QueryInvalid` for a zero
-        vector, `ShapeMismatch`, `SiteNotFound`.
-        """
-        where = Site.parse(site) if isinstance(site, str) else site
-        return component(self.store, where, vector, source=source, signed=signed, name=name)
-
-    def downstream(self, what: int | Component, *, rank: str = "twera", limit: int = 20, model: Model | None = None, sample: int = 64) -> Links:
-        """The features that a component feeds along the residual stream: `downstream.py` has the formulas.
-
-        `rank`: `twera` or `era`. With a `model` also the features that it keeps from firing (`would_suppress`), measured on `sample` of its
-        firings. Raises `FeatureNotFound`, `QueryInvalid`, `ShapeMismatch` (another model).
-        """
-        found = downstream.links(self.store, what, way="downstream", rank=rank, limit=limit)
-        if model is None:
-            return found
-        released = inhibition.suppressed(self.store, what, model=model, sample=sample, limit=limit)
-        return replace(found, would_suppress=released.features, sample=released.n_tokens)
-
-    def upstream(self, what: int | Component, *, rank: str = "twera", limit: int = 20) -> Links:
-        """The features that feed a component; as `downstream`. A signed direction raises `QueryInvalid`."""
-        return downstream.links(self.store, what, way="upstream", rank=rank, limit=limit)
-
-    def coactive(self, feature: int, *, rank: str = "jaccard", at_least: int = 5, limit: int = 20) -> tuple[Coactive, ...]:
-        """The features that fire on the same tokens, `at_least` so many times; `rank`: `jaccard`, `pmi` or `count`. Raises as `downstream`."""
-        return coactive.coactive(self.store, self.store.known(feature), rank=rank, at_least=at_least, limit=limit)
 
     # features that are like it, and what it does to the output
 

@@ -6,7 +6,7 @@ import pytest
 
 from microtome.artifacts import Workspace
 from microtome.config import to_dict
-from microtome.features import FeatureIndex
+from microtome.features import FeatureIndex, Summary
 from tests.cli.calls import call
 from tests.features.small_set import D, make_set
 from tests.features.small_store import make
@@ -57,6 +57,21 @@ def test_each_option_adds_its_record_and_its_table(workspace: Path) -> None:
         "ablated: KL",
     ):
         assert words in said, words
+
+
+def test_links_on_another_corpus_are_those_of_its_sums(workspace: Path) -> None:
+    opened = Workspace(workspace)
+    index = FeatureIndex.open(opened.find("index", "set"), workspace)
+    (corpus,) = opened.names("corpus")
+    asked = ["show", "set", "3", "--site", "L1.mlp_in", "--over", corpus, "--limit", "4", "--workspace", str(workspace)]
+    shown = call(*asked, "--json")
+    assert shown.code == 0, shown.err
+    over = Summary.open(opened.place("summary", f"set-{corpus}-{D + 3}"))
+    assert shown.json["downstream"] == to_dict(index.downstream(D + 3, over=over, limit=4))
+    assert shown.json["upstream"] == to_dict(index.upstream(D + 3, over=over, limit=4))
+    again = call(*asked)
+    assert again.code == 0, again.err
+    assert "summarise" not in again.err, "the sums are there"
 
 
 def _plain(record: object) -> object:
