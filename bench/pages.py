@@ -168,8 +168,11 @@ def _wide() -> FeatureIndex:
     n = D_DICT * COPIES
     with Draft.open(workspace.place("index", WIDE), "index", config=manifest.config, inputs=manifest.inputs, format=manifest.format) as draft:
         for name in manifest.files:
-            if name not in ("features.parquet", "inverted.safetensors"):
+            if name not in ("features.parquet", "inverted.safetensors", "index.json"):
                 draft.write(name, (source / name).read_bytes())
+        facts = json.loads((source / "index.json").read_bytes())
+        facts["members"] = [{**each, "features": n} for each in facts["members"]]
+        draft.write("index.json", json.dumps(facts))
         postings = load_file(source / "inverted.safetensors")
         postings["indptr"] = np.concatenate([postings["indptr"], np.full(n - D_DICT, postings["indptr"][-1], postings["indptr"].dtype)])
         with draft.place("inverted.safetensors") as file:

@@ -11,7 +11,7 @@ from microtome.errors import ArtifactMissing
 
 
 def serve(
-    workspace: Annotated[Path, Parameter(env_var="MICROTOME_WORKSPACE")] = DEFAULT_WORKSPACE,
+    workspace: Annotated[Path, Parameter(alias="-w", env_var="MICROTOME_WORKSPACE")] = DEFAULT_WORKSPACE,
     *,
     model: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative=())] = (),
     host: str = "127.0.0.1",

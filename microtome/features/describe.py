@@ -24,8 +24,8 @@ from microtome.models import Model
 from microtome.progress import Throttled
 from microtome.shapes import Bool, Float, Tensor
 
-_FEATURES = 128
-"""Described at once by one thread: their logits are a product."""
+_FEATURES, _LOGITS_BYTES = 128, 1 << 25
+"""Described at once by one thread, at most, whose logits are a product of at most so many bytes."""
 _FIRINGS = 1 << 15
 """Counted at once, unless a single feature has more."""
 
@@ -73,19 +73,20 @@ class Describe:
         with core_workers(torch.device("cpu")) as run_all:
             for dictionary, first in zip(members.dictionaries, members.numbering.starts.tolist(), strict=False):
                 member = _Member.of(dictionary, model, first=first, limit=self._config.neighbours)
-                starts, ready = range(0, len(member.directions), _FEATURES), dict[int, Arrow]()
-                coming = run_all(partial(self._table, member, model), starts)
-                for start in starts:
-                    while start not in ready:
+                step = max(1, min(_FEATURES, _LOGITS_BYTES // (4 * len(member.shown))))
+                n_own, ready = len(member.directions), dict[int, Arrow]()
+                spans = [slice(start, min(start + step, n_own)) for start in range(0, n_own, step)]
+                coming = run_all(partial(self._table, member, model), spans)
+                for span in spans:
+                    while span.start not in ready:
                         ready |= [next(coming)]
-                    table = ready.pop(start)
+                    table = ready.pop(span.start)
                     yield table
                     done += len(table)
                     tell("describe the features", done, n, unit="features")
 
-    def _table(self, member: _Member, model: Model, start: int) -> tuple[int, Arrow]:
-        """The rows of some features of one dictionary, from its number `start` on."""
-        here = slice(start, min(start + _FEATURES, len(member.directions)))
+    def _table(self, member: _Member, model: Model, here: slice) -> tuple[int, Arrow]:
+        """The rows of some features of one dictionary, by their numbers there, and the first number."""
         directions, first, last = member.directions[here], member.first + here.start, member.first + here.stop
         room = self._scratch.take("logits", len(directions), len(member.shown), like=member.shown.new_empty(0, dtype=torch.float32))
         ends = direct_logits(directions, model, mask=member.shown, limit=self._config.logits, room=room)
@@ -104,7 +105,7 @@ class Describe:
         made = {name: arrow_of(name, column) for name, column in columns.items()}
         stored = [self._from_store(span) for span in self._postings.stretches(first, last, entries=_FIRINGS)]
         made |= {name: pa.chunked_array([part[name] for part in stored]) for name in stored[0]}
-        return start, pa.table({name: made[name] for name in SCHEMA.names}, schema=SCHEMA)
+        return here.start, pa.table({name: made[name] for name in SCHEMA.names}, schema=SCHEMA)
 
     def _from_store(self, span: tuple[int, int]) -> dict[str, Arrow]:
         block = Block.read(self._postings, *span)

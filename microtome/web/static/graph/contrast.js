@@ -23,8 +23,8 @@ import { useWidth } from "../lib/width.js";
 /** @typedef {{ prompts: readonly string[], columns: readonly { pieces: readonly (string | null)[] }[], nodes: readonly Shared[], edges: readonly Edge[], cards: View["cards"], reproduce: View["reproduce"] }} Merged */
 
 const FIRST = 12;
-/** Colours of what is only in the first, and only in the second. */
-const HUES = [0, 2];
+/** Colours of what is only in the first, and only in the second: none that a kind of node has. */
+const HUES = [1, 3];
 
 /** The choice of a second graph, beside the title. @param {{ name: string, against: string }} props */
 export function Against({ name, against }) {
