@@ -20,6 +20,7 @@ def links_views(links: "microtome.features.Links") -> Sequence[RenderableType]:
     """The lists of one component: promoted and suppressed, and with a sample what it would keep silent."""
     down = links.way == "downstream"
     said = f"{links.name}: {links.way} over {count(links.n_reached)} features by {links.rank.upper()} ({_SCALES[links.scale]})"
+    said += f", on the corpus {links.over}" if links.over else ""
     titles = ("promotes", "suppresses") if down else ("is promoted by", "is suppressed by")
     views: list[RenderableType] = [Text(f"\n{said}", style="bold")]
     views += [_table(f"{links.name} {title}", found) for title, found in zip(titles, (links.promotes, links.suppresses), strict=True)]

@@ -13,6 +13,8 @@ from microtome.cli.cards import plain, quoted, titled
 from microtome.cli.links import links_views
 from microtome.cli.session import Session
 from microtome.cli.words import count
+from microtome.config import fingerprint
+from microtome.errors import CommandInvalid
 
 if TYPE_CHECKING:
     import microtome.features
@@ -55,6 +57,9 @@ def relations(
     """The records by name, and their views."""
     found: dict[str, Any] = {}
     views: list[RenderableType] = []
+    if asked.silenced and asked.over:
+        what = "what a feature silences is measured on the index' own corpus."
+        raise CommandInvalid(what, got="--silenced and --over", wanted="one of them", do="Leave one of them out.")
     if asked.links or asked.silenced or asked.over:
         model = _model(session, index) if asked.silenced else None
         over = _summary(session, index, corpus=asked.over, feature=feature) if asked.over else None
@@ -104,7 +109,8 @@ def _summary(session: Session, index: "microtome.features.FeatureIndex", *, corp
     from microtome.features import Summary
 
     other = Corpus.open(session.find("corpus", corpus))
-    out = session.workspace.place("summary", f"{index.name}-{other.path.name}-{feature}")
+    made_of = fingerprint({**index.store.inputs, "corpus": other.id, "index": index.store.id})
+    out = session.workspace.place("summary", f"{other.path.name}-{feature}-{made_of[:8]}")
     if out.name in session.workspace.names("summary"):
         return Summary.open(out)
     model = _model(session, index)

@@ -28,6 +28,8 @@ _FEATURES, _LOGITS_BYTES = 128, 1 << 25
 """Described at once by one thread, at most, whose logits are a product of at most so many bytes."""
 _FIRINGS = 1 << 15
 """Counted at once, unless a single feature has more."""
+_COUNTS = 1 << 18
+"""Counts by label, or by role, of all features that are counted at once: a corpus can have a label for each document."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +90,8 @@ class Describe:
     def _table(self, member: _Member, model: Model, here: slice) -> tuple[int, Arrow]:
         """The rows of some features of one dictionary, by their numbers there, and the first number."""
         directions, first, last = member.directions[here], member.first + here.start, member.first + here.stop
-        room = self._scratch.take("logits", len(directions), len(member.shown), like=member.shown.new_empty(0, dtype=torch.float32))
+        like = torch.empty(0, dtype=torch.float32, device=model.device)
+        room = self._scratch.take("logits", len(directions), len(member.shown), like=like) if member.shown.any() else None
         ends = direct_logits(directions, model, mask=member.shown, limit=self._config.logits, room=room)
         cosines = member.near.scores[here].numpy()
         columns: dict[str, Column] = {
@@ -103,7 +106,8 @@ class Describe:
         for name, end in zip(("top", "bottom"), ends, strict=True):
             columns |= {f"{name}_ids": Ragged.even(end.ids.numpy()), f"{name}_logits": Ragged.even(end.scores.numpy())}
         made = {name: arrow_of(name, column) for name, column in columns.items()}
-        stored = [self._from_store(span) for span in self._postings.stretches(first, last, entries=_FIRINGS)]
+        most = max(1, _COUNTS // max(len(codes[1]) for codes in self._context.breakdowns.values()))
+        stored = [self._from_store(span) for span in self._postings.stretches(first, last, entries=_FIRINGS, most=most)]
         made |= {name: pa.chunked_array([part[name] for part in stored]) for name in stored[0]}
         return here.start, pa.table({name: made[name] for name in SCHEMA.names}, schema=SCHEMA)
 

@@ -62,9 +62,10 @@ def asked(store: Store, what: int | Component) -> Asked:
 
 
 @runtime_checkable
-@runtime_checkable
 class Over(Protocol):
     """Sums over a corpus that stand in for the postings (`summaries.py`)."""
+
+    corpus: str
 
     @property
     def kept(self) -> int: ...
@@ -149,6 +150,7 @@ def links(store: Store, what: int | Component, *, way: Literal["downstream", "up
         rank=rank,
         scale=_scale_said(store, scores.reached if way == "downstream" else [] if component.member is None else [component.member]),
         n_tokens=len(component.positions) if over is None else over.tokens(what),
+        over="" if over is None else over.corpus,
         n_reached=sum(int(sites.starts[member + 1] - sites.starts[member]) for member in scores.reached),
         promotes=_listed(store, scores, best(values, limit=limit)),
         suppresses=_listed(store, scores, best(-values, limit=limit)),

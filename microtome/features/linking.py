@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from microtome.activations import Corpus, Shards
+from microtome.errors import QueryInvalid
 from microtome.features import coactive, downstream, inhibition, summaries
 from microtome.features.components import Component, component
 from microtome.features.links import Coactive, Links
@@ -45,9 +46,12 @@ class Linking:
         """The features that a component feeds along the residual stream: `downstream.py` has the formulas.
 
         `rank`: `twera` or `era`. With a `model` also the features that it keeps from firing (`would_suppress`), measured on `sample` of its
-        firings. `over`: on the corpus of that summary instead of the index' own. Raises `FeatureNotFound`, `QueryInvalid`, `ShapeMismatch` (another
-        model, or a summary of another dictionary).
+        firings in the index' corpus. `over`: on the corpus of that summary instead of the index' own. Raises `FeatureNotFound`, `QueryInvalid` (a
+        model and a summary, too), `ShapeMismatch` (another model, or a summary of another dictionary).
         """
+        if model is not None and over is not None:
+            do = "Ask for one of them: what it silences is measured on the index' own corpus."
+            raise QueryInvalid("links over a summary do not say what is silenced.", got="model= and over=", wanted="one of them", do=do)
         found = self._links(what, way="downstream", rank=rank, limit=limit, over=over)
         if model is None:
             return found

@@ -66,6 +66,8 @@ class Links:
     """Raised (downstream), or raising it (upstream)."""
     suppresses: tuple[Link, ...]
     """Lowered though they fire, or lowering it."""
+    over: str = ""
+    """The corpus of the summary that it was asked over, "" for the index' own, which the densities are of either way."""
     would_suppress: tuple[Suppressed, ...] = ()
     """Downstream features that do not fire and would have without it: TWERA is blind to them. Measured with the model on a sample."""
     sample: int = 0

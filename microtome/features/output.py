@@ -44,7 +44,7 @@ def direct_logits(
 
     Entries outside `mask` (special tokens, unused rows) are left out. Direct path only: later layers are not asked (Elhage et al. 2021).
     """
-    limit, unusable = min(limit, int(mask.sum())), torch.nonzero(~mask).squeeze(1)
+    limit, unusable = min(limit, int(mask.sum())), torch.nonzero(~mask).squeeze(1).to(model.device)
     if not limit:
         nothing = Ranked(torch.zeros(len(directions), 0, dtype=torch.int64), torch.zeros(len(directions), 0))
         return Ends(nothing, nothing)

@@ -248,9 +248,10 @@ class Postings:
         positions = held[first:last]
         return Firings(positions=positions.astype(np.int64), values=self._values(feature, positions, first=first).astype(np.float32))
 
-    def stretches(self, first: int, last: int, *, entries: int) -> list[tuple[int, int]]:
-        """The features from `first` to before `last` in ranges that hold at most so many firings together, or one feature each."""
-        return [(first + low, first + high) for low, high in _slices(self.indptr[first : last + 1], entries=entries)]
+    def stretches(self, first: int, last: int, *, entries: int, most: int) -> list[tuple[int, int]]:
+        """The features from `first` to before `last` in ranges of at most `most` that hold so many firings together, or one feature each."""
+        ranges = [(first + low, first + high) for low, high in _slices(self.indptr[first : last + 1], entries=entries)]
+        return [(start, min(start + most, end)) for low, end in ranges for start in range(low, end, most)]
 
     def together(self, first: int, last: int) -> tuple[Array, Firings]:
         """How often consecutive features fire, and their firings, feature after feature."""

@@ -296,13 +296,25 @@ def _tokens(context: Context, vocabulary: Vocabulary, groups: Groups) -> Family 
     return _family("token", context.tokens.astype(np.int32), groups, describe=describe, brief=names, longest=4)
 
 
+def _occurring(context: Context) -> Array:
+    """The token ids of the store, ascending."""
+    return np.flatnonzero(np.bincount(context.tokens))
+
+
+def _by_token(context: Context, tokens: Array, keys: Sequence[int]) -> Array:
+    """The key of every token of the store, from one for each id that occurs."""
+    table = np.full(int(tokens.max(initial=-1)) + 1, -1, dtype=np.int32)
+    table[tokens] = keys
+    return table[context.tokens]
+
+
 def _words(context: Context, vocabulary: Vocabulary, groups: Groups) -> Family | None:
     """Tokens that differ only in case or in the space before them are one word."""
-    tokens, where = np.unique(context.tokens, return_inverse=True)
+    tokens = _occurring(context)
     words = [vocabulary.piece(token).strip().casefold() for token in tokens.tolist()]
     known = {word: key for key, word in enumerate(sorted({word for word in words if any(map(str.isalpha, word))}))}
     names = list(known)
-    keys = np.array([known.get(word, -1) for word in words], dtype=np.int32)[where]
+    keys = _by_token(context, tokens, [known.get(word, -1) for word in words])
 
     def describe(keys: Sequence[int]) -> str:
         return f"the word{'s' if len(keys) > 1 else ''} {listed([quote(names[key]) for key in keys])}, however written"
@@ -338,8 +350,8 @@ def class_of(piece: str) -> int:
 
 
 def _classes(context: Context, vocabulary: Vocabulary, groups: Groups) -> Family | None:
-    tokens, where = np.unique(context.tokens, return_inverse=True)
-    keys = np.array([class_of(vocabulary.piece(token)) for token in tokens.tolist()], dtype=np.int32)[where]
+    tokens = _occurring(context)
+    keys = _by_token(context, tokens, [class_of(vocabulary.piece(token)) for token in tokens.tolist()])
     return _family("class", keys, groups, describe=lambda keys: listed([CLASSES[key][0] for key in keys]), longest=3, handicap=0.01)
 
 

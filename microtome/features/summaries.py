@@ -49,7 +49,10 @@ class Summary(Opened):
     def __init__(self, artifact: Artifact) -> None:
         super().__init__(artifact)
         self._sums = open_arrays(artifact.file(_SUMS))
-        self.components: list[dict[str, Any]] = json.loads(artifact.file(_FACTS).read_bytes())["components"]
+        facts = json.loads(artifact.file(_FACTS).read_bytes())
+        self.components: list[dict[str, Any]] = facts["components"]
+        self.corpus: str = facts["corpus"]
+        """The corpus' name."""
         self.inputs: dict[str, str] = dict(artifact.manifest.inputs)
 
     @property
@@ -112,8 +115,8 @@ def summarise(
     The activations come from `shards` of that corpus or else from the model's forward. A range of tokens is encoded, added up and dropped, so that
     disk and memory do not grow with the corpus; an interrupted run goes on behind the last whole range, with the same result.
 
-    Raises `QueryInvalid` (no component, or one twice), `FeatureNotFound`, `ShapeMismatch` (another model, tokenizer or corpus), `ArtifactConflict`,
-    `WorkspaceBusy`, `DiskFull`.
+    Raises `QueryInvalid` (no component, or one twice), `FeatureNotFound`, `ShapeMismatch` (another model, tokenizer or corpus, or norms whose scale
+    the index measured and the shards do not hold), `ArtifactConflict`, `WorkspaceBusy`, `DiskFull`.
     """
     components = [_said(each if isinstance(each, Component) else store.known(each)) for each in what]
     names = [_name(each) for each in components]
@@ -125,20 +128,35 @@ def summarise(
         do = "Give the corpus that the shards were harvested from, and their model."
         raise ShapeMismatch("the shards are of another corpus or model.", got=shards.corpus_id, wanted=corpus.id, do=do)
     inputs = {"corpus": corpus.id, "dictionary": store.inputs["dictionary"], "model": model.fingerprint}
+    if shards is not None:
+        inputs["shards"] = shards.id
     config = {"components": components, "values": store.config.values}
     if existing(out, KIND, config=config, inputs=inputs) is None:
+        norms = Norms(store.members, model, available=None if shards is None else shards.sites)
+        scaled = [read.scaled for read in norms.reads]
+        if scaled != [read.scaled for read in store.wiring.reads]:
+            do = "Give shards that hold the stream before every norm, as the index had (or had not)."
+            what_differs = "the norms' scales are measured in the index or here alone, so that the sums would not be comparable."
+            raise ShapeMismatch(what_differs, got=scaled, wanted=[read.scaled for read in store.wiring.reads], do=do)
         with Draft.open(out, KIND, config=config, inputs=inputs) as draft:
-            _sum_up(draft, store, what, corpus=corpus, model=model, shards=shards, tell=Throttled(progress))
-            draft.write(_FACTS, json.dumps({"components": components}, indent=1, ensure_ascii=False) + "\n")
+            _sum_up(draft, store, what, corpus=corpus, model=model, norms=norms, shards=shards, tell=Throttled(progress))
+            draft.write(_FACTS, json.dumps({"components": components, "corpus": corpus.path.name}, indent=1, ensure_ascii=False) + "\n")
             draft.finish(summary={"components": names, "tokens": corpus.n_tokens, "model": model.ref})
     return Summary.open(out)
 
 
 def _sum_up(
-    draft: Draft, store: Store, what: Sequence[int | Component], *, corpus: Corpus, model: Model, shards: Shards | None, tell: Throttled
+    draft: Draft,
+    store: Store,
+    what: Sequence[int | Component],
+    *,
+    corpus: Corpus,
+    model: Model,
+    norms: Norms,
+    shards: Shards | None,
+    tell: Throttled,
 ) -> None:
     members, n, f = store.members, len(what), store.n_features
-    norms = Norms(members, model, available=None if shards is None else shards.sites)
     sites = tuple(sorted({*members.inputs, *norms.streams, *(each.site for each in what if isinstance(each, Component))}))
     source = ShardPass(shards, sites) if shards is not None else ForwardPass(model, corpus, sites=sites, counted=members.inputs)
     if draft.has(_SUMS):

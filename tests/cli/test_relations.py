@@ -66,9 +66,13 @@ def test_links_on_another_corpus_are_those_of_its_sums(workspace: Path) -> None:
     asked = ["show", "set", "3", "--site", "L1.mlp_in", "--over", corpus, "--limit", "4", "--workspace", str(workspace)]
     shown = call(*asked, "--json")
     assert shown.code == 0, shown.err
-    over = Summary.open(opened.place("summary", f"set-{corpus}-{D + 3}"))
+    (made,) = opened.names("summary")
+    over = Summary.open(opened.place("summary", made))
     assert shown.json["downstream"] == to_dict(index.downstream(D + 3, over=over, limit=4))
     assert shown.json["upstream"] == to_dict(index.upstream(D + 3, over=over, limit=4))
+    assert shown.json["upstream"]["over"] == corpus
+    both = call(*asked, "--silenced")
+    assert both.code == 2, both.err
     again = call(*asked)
     assert again.code == 0, again.err
     assert "summarise" not in again.err, "the sums are there"

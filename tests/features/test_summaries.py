@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from microtome.activations import Corpus, CorpusConfig, build_corpus
-from microtome.errors import FeatureNotFound, QueryInvalid, ShapeMismatch
+from microtome.activations import Corpus, CorpusConfig, HarvestConfig, build_corpus, harvest
+from microtome.errors import ArtifactConflict, FeatureNotFound, QueryInvalid, ShapeMismatch
 from microtome.features import FeatureIndex, Summary, passes
 from microtome.features.downstream import asked, downstream_scores, upstream_scores
 from microtome.models import Site, tiny
-from tests.features.small_set import EXACT, MadeSet
+from tests.features.small_set import EXACT, LAYERS, MadeSet
 
 FEATURES = (3, 30, 52)
 
@@ -110,10 +110,32 @@ def test_unfit_summaries_are_refused(layers: MadeSet, layers_index: FeatureIndex
         layers_index.summarise([3], corpus=other, model=model, out=tmp_path / "none", shards=layers.shards)
     assert not (tmp_path / "none").exists()
     over = layers_index.summarise([3], corpus=other, model=model, out=tmp_path / "three")
+    with pytest.raises(QueryInvalid, match="do not say what is silenced"):
+        layers_index.downstream(3, over=over, model=model)
     with pytest.raises(QueryInvalid, match="does not hold feature 4"):
         layers_index.downstream(4, over=over)
     with pytest.raises(ShapeMismatch, match="another dictionary"):
         index.downstream(3, over=over)
+
+
+def test_norms_that_only_one_side_has_measured_are_refused(layers: MadeSet, layers_index: FeatureIndex, tmp_path: Path) -> None:
+    model, corpus = layers.base.model, layers.base.corpus
+    sites = tuple(Site("mlp_in", layer) for layer in range(LAYERS))
+    bare = harvest(model, corpus, config=HarvestConfig(sites=sites, dtype="float32"), out=tmp_path / "bare")
+    with pytest.raises(ShapeMismatch, match="norms' scales"):
+        layers_index.summarise([3], corpus=corpus, model=model, out=tmp_path / "sums", shards=bare)
+
+
+def test_a_summary_is_of_its_source(layers: MadeSet, layers_index: FeatureIndex, tmp_path: Path) -> None:
+    model, corpus = layers.base.model, layers.base.corpus
+
+    def stop(step: str, done: float, total: float, *, unit: str = "", note: str = "") -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        layers_index.summarise([3], corpus=corpus, model=model, out=tmp_path / "sums", shards=layers.shards, progress=stop)
+    with pytest.raises(ArtifactConflict):  # its ranges are others
+        layers_index.summarise([3], corpus=corpus, model=model, out=tmp_path / "sums")
 
 
 def test_shards_give_the_same_as_the_forward(layers: MadeSet, layers_index: FeatureIndex, tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ CASES: dict[str, dict[str, Any]] = {
     "features gated": {"nonlinearity": Gated(), "losses": (L1(coefficient=0.5),), **SEARCH},
     "features cross-layer": {**LAYERS, "kind": "cross-layer"},
 }
-SHORT = small_config(tokens=20 * 128, checkpoint_every_tokens=6 * 128, **SEARCH)
+SHORT = small_config(tokens=20 * 128, checkpoint_every_tokens=6 * 128, encoder_product="float32", **SEARCH)
 ROWS, HELD = planted_rows(6000), planted_rows(500, seed=7)
 
 

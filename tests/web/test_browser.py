@@ -82,6 +82,7 @@ def test_a_token_shows_its_features_and_a_feature_is_painted(page: Page) -> None
     expect(page.locator(".legend")).to_contain_text(str(numbers[0]))
     view = page.request.get(f"/api/s/{INDEX}/d/2?feature={numbers[0]}").json()
     fires = next(one["offsets"] for one in view["features"] if one["feature"] == numbers[0])
+    expect(page.locator(".reading .tk[class*=' a']")).to_have_count(len(fires))
     painted = page.locator(".reading .tk[class*=' a']").evaluate_all("all => all.map(one => Number(one.dataset.i))")
     assert painted == fires
     page.reload()
