@@ -376,6 +376,7 @@ interface Links {
   readonly n_reached: number;
   readonly promotes: readonly (Link)[];
   readonly suppresses: readonly (Link)[];
+  readonly over: string;
   readonly would_suppress: readonly (Suppressed)[];
   readonly sample: number;
 }
