@@ -1,5 +1,6 @@
 """Any direction as a component of an index: a probe, a persona or a steering vector, with its activation on every token of the corpus."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -39,8 +40,7 @@ def component(store: "Store", site: Site, vector: Float[Tensor, "d_model"], *, s
         raise QueryInvalid("the direction has no length.", got=length, wanted="a vector that is not 0 and is finite", do=do)
     unit = vector.detach().float().cpu() / length
     rows = _pass(store, site, source)
-    positions: list[Array] = []
-    values: list[Array] = []
+    parts: list[tuple[Array, Array]] = []
 
     def project(batch: Batch) -> tuple[Array, Array]:
         x = batch.inputs[site].float().cpu()
@@ -48,16 +48,19 @@ def component(store: "Store", site: Site, vector: Float[Tensor, "d_model"], *, s
             raise ShapeMismatch(f"the direction does not fit {site}.", got=len(unit), wanted=x.shape[1], do="Give a vector of that site's width.")
         return batch.positions, (x @ unit).numpy()
 
-    keep = store.postings.keep()
     for number, (start, _) in enumerate(rows.ranges):
-        for at, value in rows.visit(number, project).results:
-            active = keep[at + start] & ((value != 0) if signed else (value > 0))
-            positions.append(at[active] + start)
-            values.append(value[active])
-    where = np.concatenate(positions or [np.zeros(0, np.int64)])
-    order = np.argsort(where, kind="stable")
-    found = np.concatenate(values or [np.zeros(0, np.float32)])[order]
-    return Component(name=name or f"direction at {site}", site=site, vector=unit, signed=signed, positions=where[order], values=found)
+        parts += [(at + start, value) for at, value in rows.visit(number, project).results]
+    positions, values = active_at(parts, keep=store.postings.keep(), signed=signed)
+    return Component(name=name or f"direction at {site}", site=site, vector=unit, signed=signed, positions=positions, values=values)
+
+
+def active_at(parts: Sequence[tuple[Array, Array]], *, keep: Array, signed: bool) -> tuple[Array, Array]:
+    """The kept tokens on which a direction is active, ascending, and its activations there, from projections that come in parts of any order."""
+    positions = np.concatenate([np.zeros(0, np.int64), *(at for at, _ in parts)])
+    values = np.concatenate([np.zeros(0, np.float32), *(value for _, value in parts)])
+    active = np.flatnonzero(keep[positions] & ((values != 0) if signed else (values > 0)))
+    active = active[np.argsort(positions[active], kind="stable")]
+    return positions[active], values[active]
 
 
 def _pass(store: "Store", site: Site, source: Shards | Model) -> Pass:

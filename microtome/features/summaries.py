@@ -26,7 +26,7 @@ from microtome.config import fingerprint
 from microtome.errors import QueryInvalid, ShapeMismatch
 from microtome.features.arrays import Array, open_arrays, write_arrays
 from microtome.features.coactivation import Sums, sums_of
-from microtome.features.components import Component
+from microtome.features.components import Component, active_at
 from microtome.features.downstream import own_norm
 from microtome.features.norms import Norms
 from microtome.features.passes import Batch, ForwardPass, Pass, ShardPass, Visited
@@ -215,11 +215,9 @@ class _Watched:
 
     def firings(self, direction: Component, keep: Array) -> tuple[Array, Array]:
         """The rows of the range on which a direction is active, and its activations there."""
-        positions = np.concatenate([np.zeros(0, np.int64), *(positions for positions, _ in self._seen)])
-        values = np.concatenate([np.zeros(0, np.float32), *(found[direction.name] for _, found in self._seen)]).astype(np.float64)
-        active = np.flatnonzero(keep[positions] & ((values != 0) if direction.signed else (values > 0)))
-        active = active[np.argsort(positions[active], kind="stable")]
-        return positions[active], values[active]
+        parts = [(positions, found[direction.name]) for positions, found in self._seen]
+        rows, values = active_at(parts, keep=keep, signed=direction.signed)
+        return rows, values.astype(np.float64)
 
 
 def _firings(feature: int, arrays: dict[str, Array]) -> tuple[Array, Array]:
