@@ -21,9 +21,9 @@ from safetensors.torch import save_file
 from microtome.activations.corpus import Corpus
 from microtome.activations.shards import Shards, shard_name
 from microtome.artifacts import Draft, existing
-from microtome.devices import RunAll, core_workers, pick_dtype
+from microtome.devices import RunAll, pick_dtype
 from microtome.errors import ActivationsNotFinite, ConfigError, ShapeMismatch
-from microtome.models import Model, Site
+from microtome.models import Model, Site, corpus_workers
 from microtome.progress import Progress, Throttled
 from microtome.shapes import Float, Tensor
 
@@ -73,7 +73,7 @@ def harvest(model: Model, corpus: Corpus, *, config: HarvestConfig, out: str | P
     report = Throttled(progress)
     with Draft.open(out, "shards", config=config, inputs=inputs) as draft:
         ranges = shard_ranges(corpus, config.shard_tokens)
-        with _Writer(draft) as writer, core_workers(model.device) as run_all:
+        with _Writer(draft) as writer, corpus_workers(model) as run_all:
             for number, (start, end) in enumerate(ranges):
                 if not draft.has(shard_name(number)):
                     writer.put(shard_name(number), _shard(model, corpus, config=config, span=(start, end), run_all=run_all, report=report))

@@ -1,0 +1,107 @@
+"""Forwards over whole corpora, float32 on an x86 processor, with faster forms of what takes most of their time.
+
+- Products by weights: torch sends them to MKL; oneDNN, which ships beside it in the same package, is faster at the sizes of a batch of tokens.
+  (Weights copied into its own order beforehand would save another thirtieth, and take the model's memory again.)
+- Causal attention: `attention.py`.
+
+The numbers are the same up to the order of summation, as between batches of different sizes.
+"""
+
+import functools
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar, final
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from microtome.devices import RunAll
+from microtome.models import attention
+from microtome.models.model import Model
+from microtome.shapes import Tensor
+
+A = TypeVar("A")
+R = TypeVar("R")
+
+_FEWEST = 32
+"""Rows of a product below which oneDNN's arranging of its weights takes longer than it saves."""
+
+
+@contextmanager
+def corpus_workers(model: Model) -> Generator[RunAll]:
+    """`model.workers` with the faster forms, where there are any: to read a corpus, not for values that must be Hugging Face's to the bit."""
+    with model.workers() as run_all:
+        if not (model.device.type == "cpu" and _has_both_libraries()):
+            yield run_all
+            return
+
+        def faster(call: Callable[[A], R], arguments: Iterable[A], /) -> Iterator[R]:
+            def called(argument: A) -> R:
+                with _Faster():
+                    return call(argument)
+
+            return run_all(called, arguments)
+
+        yield faster
+
+
+@final
+class _Faster(TorchFunctionMode):
+    """Within its block, what this thread asks torch's functions for is done another way where that is faster."""
+
+    def __torch_function__(  # noqa: PLR0917  torch's
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        given = kwargs or {}
+        if func is F.linear and _is_plain_product(*args, **given):
+            return _product(*args, **given)
+        if func is F.scaled_dot_product_attention and _is_plain_attention(*args, **given):
+            return _attention(*args, **given)
+        return func(*args, **given)
+
+
+def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+
+
+def _is_plain_product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> bool:
+    return _are_plain(*(each for each in (x, weight, bias) if each is not None)) and weight.ndim == 2 and x.numel() >= _FEWEST * x.shape[-1]
+
+
+def _is_plain_attention(  # noqa: PLR0917  torch's
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> bool:
+    """Whether it is causal, of as many queries as keys, and nothing else."""
+    if attn_mask is not None or dropout_p or not is_causal or not _are_plain(q, k, v) or not q.ndim == k.ndim == v.ndim == 4:
+        return False
+    heads_fit = q.shape[1] == k.shape[1] or (enable_gqa and q.shape[1] % k.shape[1] == 0)
+    dense = all(x.stride(-1) == 1 for x in (q, k, v))
+    return heads_fit and dense and k.shape == v.shape and q.shape[2:] == k.shape[2:] and q.shape[-1] % attention.WIDTHS == 0 and _compiled()
+
+
+def _attention(q: Tensor, k: Tensor, v: Tensor, *, scale: float | None = None, **_: Any) -> Tensor:
+    return attention.causal_attention(q, k, v, scale=q.shape[-1] ** -0.5 if scale is None else scale)
+
+
+def _are_plain(*tensors: Tensor) -> bool:
+    """Whether they are float32 of torch's own kind, and no gradient is wanted."""
+    return not torch.is_grad_enabled() and all(type(each) in {Tensor, nn.Parameter} and each.dtype == torch.float32 for each in tensors)
+
+
+def _compiled() -> bool:
+    return attention.LIBRARY.available()
+
+
+@functools.cache
+def _has_both_libraries() -> bool:
+    """Whether this torch has MKL and oneDNN: elsewhere its own choice is the better one, or the only one."""
+    return torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
