@@ -23,7 +23,7 @@ from microtome.features.arrays import Array
 from microtome.features.blocks import Block, places
 from microtome.features.context import Context
 from microtome.features.records import RuleLabel
-from microtome.features.text import Vocabulary, quote
+from microtome.features.text import Vocabulary, decoded, quote
 
 WEAK = 0.3
 """Below this F1, over the store or over its test documents, the label says that its rule is weak."""
@@ -309,9 +309,9 @@ def _by_token(context: Context, tokens: Array, keys: Sequence[int]) -> Array:
 
 
 def _words(context: Context, vocabulary: Vocabulary, groups: Groups) -> Family | None:
-    """Tokens that differ only in case or in the space before them are one word."""
+    """Tokens that differ only in case or in the space before them are one word; parts of a character are none."""
     tokens = _occurring(context)
-    words = [vocabulary.piece(token).strip().casefold() for token in tokens.tolist()]
+    words = [(decoded(vocabulary.bytes(token)) or "").strip().casefold() for token in tokens.tolist()]
     known = {word: key for key, word in enumerate(sorted({word for word in words if any(map(str.isalpha, word))}))}
     names = list(known)
     keys = _by_token(context, tokens, [known.get(word, -1) for word in words])

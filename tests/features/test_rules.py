@@ -44,6 +44,15 @@ def _label(context: Context, fires: npt.NDArray[np.bool_]) -> RuleLabel:
     return book.labels(Block.of(Firings(positions=positions, values=np.ones(len(positions), dtype=np.float32))))[0]
 
 
+def test_part_of_a_character_is_a_token_and_no_word() -> None:
+    store, part = _store(), PIECES.index(" Paris")
+    vocabulary = Vocabulary.of(lambda token: b"\xe2\x80" if token == part else PIECES[token].encode(), n_vocab=len(PIECES))
+    fires = np.flatnonzero(store.tokens == part)
+    book = rulebook(store, vocabulary, fire_share=0.1)
+    (label,) = book.labels(Block.of(Firings(positions=fires, values=np.ones(len(fires), dtype=np.float32))))
+    assert label.text == 'the token "<0xE2><0x80>"'
+
+
 def _is(context: Context, piece: str) -> npt.NDArray[np.bool_]:
     return context.tokens == PIECES.index(piece)
 
