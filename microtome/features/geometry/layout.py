@@ -92,11 +92,15 @@ def nearest(rows: Float[Tensor, "n d_model"], *, k: int) -> Near:
 
 
 def clustered(places: Array, config: MapConfig) -> Array:
-    """The cluster of each point by HDBSCAN on the map, int32, the largest cluster 0, −1 for none. Raises `DependencyMissing`."""
+    """The cluster of each point by HDBSCAN on the map, int32, the largest cluster 0, −1 for none. Raises `DependencyMissing`.
+
+    None holds more than half of the map: where a few small groups lie aside, all the rest would otherwise be one cluster, which says nothing.
+    """
     least = config.min_cluster or max(8, len(places) // 1000)
     if len(places) <= max(least, config.min_samples):
         return np.full(len(places), -1, np.int32)
-    found = _packages().HDBSCAN(min_cluster_size=max(2, least), min_samples=config.min_samples, copy=True).fit_predict(places.astype(np.float64))
+    settings = {"min_cluster_size": max(2, least), "max_cluster_size": max(2, least, len(places) // 2), "min_samples": config.min_samples}
+    found = _packages().HDBSCAN(**settings, copy=True).fit_predict(places.astype(np.float64))
     sizes = np.bincount(found[found >= 0], minlength=found.max(initial=-1) + 1)
     rank = np.empty(len(sizes) + 1, np.int32)
     rank[np.argsort(-sizes, kind="stable")] = np.arange(len(sizes), dtype=np.int32)
