@@ -42,12 +42,12 @@ export function FindByText({ index }) {
     ${error && html`<${ErrorPanel} error=${error} again=${again} />`}
     ${found && html`<div class="bar-head"><h2>${count(found.n_active)} features fire</h2><${RankChoice} rank=${rank} /></div>`}
     ${found && found.hits.length === 0 && html`<${Empty} title="Nothing fires"><p>No feature responds to this text.</p></${Empty}>`}
-    ${found && found.hits.length > 0 && html`<ol class="hits">${found.hits.map((one) => html`<li class=${one === hit ? "on" : ""} onPointerEnter=${() => setPainted(one.feature)} onFocusIn=${() => setPainted(one.feature)}>
+    ${found && found.hits.length > 0 && html`<p class="hit-heads"><span>feature</span><span class="wide">strongest on</span><span>of its maximum</span><span class="value">activation</span><span class="value wide">density</span></p><ol class="hits">${found.hits.map((one) => html`<li class=${one === hit ? "on" : ""} onPointerEnter=${() => setPainted(one.feature)} onFocusIn=${() => setPainted(one.feature)}>
       <a href=${address(`${at(index)}/f/${one.feature}`, { test: asked, whole: asked.includes("\n") })}><span class="number">${one.feature}</span> <span class="label">${one.label}</span></a>
       <span class="piece">${tokenText(found.pieces[one.peak])}</span>
       <span class="meter-value"><${Bar} part=${one.share_of_max} /> ${percent(one.share_of_max)} of max</span>
-      <span class="value" data-tip="largest activation in the text">${num(one.max)}</span>
-      <span class="quiet value" data-tip="density over the corpus">${percent(one.density)}</span>
+      <span class="value" data-tip="largest in the text">${num(one.max)}</span>
+      <span class="quiet value" data-tip="share of the corpus on which it fires">${percent(one.density)}</span>
       ${one.share_of_max > 1 && html`<span class="badge weak" data-tip="stronger than anything in the corpus">above 100 %</span>`}</li>`)}</ol>
       <${Reproduce} recipe=${found.reproduce} json=${address(`/api${at(index)}/search`, { text: asked, rank })} />`}`;
 }
