@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -127,6 +128,15 @@ def test_tokens_keep_their_bytes_in_circuit_tracer_files(tmp_path: Path) -> None
     assert example["tokens"][5] == "\\x5cxe6 \\x"
     found = open_bundle(tmp_path / "out").feature(2)
     assert found.examples[0].tokens == record(2).examples[0].tokens
+
+
+def test_features_that_are_left_out_are_whole_records_in_circuit_tracer_files(tmp_path: Path) -> None:
+    convert(made_bundle([2]), tmp_path / "out", format_name="circuit-tracer")
+    facts = json.loads(gzip.decompress((tmp_path / "out/features/index.json.gz").read_bytes()))["3"]
+    raw = (tmp_path / "out/features" / facts["filename"]).read_bytes()
+    records = [json.loads(zlib.decompress(raw[low + 4 : high])) for low, high in pairwise(facts["offsets"])]
+    assert [one["index"] for one in records] == list(range(300))
+    assert {frozenset(one) for one in records if one["index"] != 2} == {frozenset({*records[2], "left_out"})}, "its own model asks for every field"
 
 
 @pytest.mark.parametrize("name", WRITTEN)

@@ -80,7 +80,7 @@ def _write_layer(file: BinaryIO, bundle: Bundle, source: Source) -> Iterator[int
             record, written = next(coming, None), written + 1
             yield written
         else:
-            content = {"transcoder_id": source.id, "index": number, "examples_quantiles": [], "left_out": True}
+            content = feature_json(FeatureRecord(source=source.id, number=number)) | {"left_out": True}
         packed = zlib.compress(dumps(content), 6)
         file.write(struct.pack("<I", len(packed)) + packed)
 
