@@ -44,7 +44,7 @@ def test_groups_of_directions_are_clusters_and_neighbours_stay_near() -> None:
 def test_small_groups_aside_do_not_make_one_cluster_of_all_the_rest() -> None:
     draw = np.random.default_rng(0)
     mass = draw.normal(0, 1, (600, 2)) + np.repeat(3 * np.stack(np.meshgrid(np.arange(6), np.arange(5)), -1).reshape(-1, 2), 20, 0)
-    aside = np.concatenate([draw.normal(0, 0.01, (10, 2)) + [-60, 30 * i] for i in range(3)])
+    aside = np.concatenate([draw.normal(0, 0.01, (10, 2)) + np.array([-60, 30 * i]) for i in range(3)])
     found = clustered(np.concatenate([mass, aside]), MapConfig())
     sizes = np.bincount(found[found >= 0])
     assert sizes.max() <= 315
