@@ -38,16 +38,18 @@ def causal_attention(
     k: Float[Tensor, "batch key_heads pos width"],
     v: Float[Tensor, "batch key_heads pos width"],
     *,
-    scale: float,
+    scale: float | None = None,
 ) -> Float[Tensor, "batch heads pos width"]:
-    """softmax(scale · q kᵀ) v where each position sees itself and those before it; groups of heads share keys where there are fewer of these.
+    """softmax(scale · q kᵀ) v, where each position sees itself and those before it; groups of heads share keys where there are fewer of these.
 
-    The last axis must be dense, its size a multiple of `WIDTHS`; heads a multiple of key heads.
+    `scale` is 1 / √width unless given. The last axis must be dense, its size a multiple of `WIDTHS`; heads a multiple of key heads.
     """
     batch, heads, positions, width = q.shape
     out = q.new_empty(batch, positions, heads, width).transpose(1, 2)
     strides = {name: _Strides(*x.stride()[:3]) for name, x in (("q", q), ("k", k), ("v", v), ("out", out))}
-    shape = ctypes.byref(_Shape(heads=heads, key_heads=k.shape[1], positions=positions, width=width, scale=scale, **strides))
+    shape = ctypes.byref(
+        _Shape(heads=heads, key_heads=k.shape[1], positions=positions, width=width, scale=width**-0.5 if scale is None else scale, **strides)
+    )
     rows = -(-positions // _COLUMNS) * _COLUMNS
 
     def part(first: int, last: int) -> None:

@@ -54,12 +54,12 @@ class _Faster(TorchFunctionMode):
     def __torch_function__(  # noqa: PLR0917  torch's
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        given = kwargs or {}
-        if func is F.linear and _is_plain_product(*args, **given):
-            return _product(*args, **given)
-        if func is F.scaled_dot_product_attention and _is_plain_attention(*args, **given):
-            return _attention(*args, **given)
-        return func(*args, **given)
+        named = kwargs or {}
+        if func is F.linear and not named and _is_plain_product(*args):
+            return _product(*args)
+        if func is F.scaled_dot_product_attention and len(args) == 3 and _is_plain_attention(*args, **named):
+            return attention.causal_attention(*args, scale=named.get("scale"))
+        return func(*args, **named)
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -67,34 +67,32 @@ def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def _is_plain_product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> bool:
-    return _are_plain(*(each for each in (x, weight, bias) if each is not None)) and weight.ndim == 2 and x.numel() >= _FEWEST * x.shape[-1]
+    """Whether torch would take it as it stands: what does not fit is left to torch's own errors."""
+    if not _are_plain(*(each for each in (x, weight, bias) if each is not None)) or weight.ndim != 2 or x.shape[-1:] != weight.shape[1:]:
+        return False
+    return x.numel() >= _FEWEST * x.shape[-1] > 0 and (bias is None or (bias.shape == weight.shape[:1] and bias.is_contiguous()))
 
 
-def _is_plain_attention(  # noqa: PLR0917  torch's
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    attn_mask: Tensor | None = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    scale: float | None = None,
-    enable_gqa: bool = False,
-) -> bool:
-    """Whether it is causal, of as many queries as keys, and nothing else."""
-    if attn_mask is not None or dropout_p or not is_causal or not _are_plain(q, k, v) or not q.ndim == k.ndim == v.ndim == 4:
+def _is_plain_attention(q: Tensor, k: Tensor, v: Tensor, *, is_causal: bool = False, enable_gqa: bool = False, **others: Any) -> bool:
+    """Whether it is causal, of as many queries as keys, and nothing else (a mask, dropout)."""
+    if not is_causal or _asks_for_more(others) or not _are_plain(q, k, v):
+        return False
+    if not q.ndim == k.ndim == v.ndim == 4 or 0 in (q.numel(), k.numel()):
         return False
     heads_fit = q.shape[1] == k.shape[1] or (enable_gqa and q.shape[1] % k.shape[1] == 0)
-    dense = all(x.stride(-1) == 1 for x in (q, k, v))
-    return heads_fit and dense and k.shape == v.shape and q.shape[2:] == k.shape[2:] and q.shape[-1] % attention.WIDTHS == 0 and _compiled()
+    shapes_fit = heads_fit and k.shape == v.shape and (q.shape[0], *q.shape[2:]) == (k.shape[0], *k.shape[2:])
+    return shapes_fit and all(x.stride(-1) == 1 for x in (q, k, v)) and q.shape[-1] % attention.WIDTHS == 0 and _compiled()
 
 
-def _attention(q: Tensor, k: Tensor, v: Tensor, *, scale: float | None = None, **_: Any) -> Tensor:
-    return attention.causal_attention(q, k, v, scale=q.shape[-1] ** -0.5 if scale is None else scale)
+def _asks_for_more(named: Mapping[str, Any]) -> bool:
+    return any(not (value is None or (name == "dropout_p" and value == 0)) for name, value in named.items() if name != "scale")
 
 
 def _are_plain(*tensors: Tensor) -> bool:
-    """Whether they are float32 of torch's own kind, and no gradient is wanted."""
-    return not torch.is_grad_enabled() and all(type(each) in {Tensor, nn.Parameter} and each.dtype == torch.float32 for each in tensors)
+    """Whether they are float32 of torch's own kind, and neither gradients nor other number types are wanted."""
+    if torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"):
+        return False
+    return all(type(each) in {Tensor, nn.Parameter} and each.dtype == torch.float32 for each in tensors)
 
 
 def _compiled() -> bool:

@@ -1,9 +1,11 @@
 """Forwards over corpora: the same activations as the plain forward's, by another way."""
 
 from collections import Counter
+from collections.abc import Callable
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch.profiler import ProfilerActivity, profile
 
 from microtome.models import Model, Site, Tokenizer, corpus_forward, corpus_workers, tiny, tiny_tokenizer
@@ -84,6 +86,59 @@ def test_the_same_to_the_bit_every_time(wide: Model):
     batches = list(torch.randint(3, 300, (6, 2, 40), generator=torch.Generator().manual_seed(0)))
     first, again = _captured(wide, batches), _captured(wide, batches)
     assert all(torch.equal(one[site], other[site]) for one, other in zip(first, again, strict=True) for site in one)
+
+
+def _both(wide: Model, call: Callable[[], Tensor]) -> tuple[Tensor | str, Tensor | str]:
+    """What a call gives or raises, plainly and in a pass."""
+
+    def tried(_: int) -> Tensor | str:
+        with torch.no_grad():
+            try:
+                return call()
+            except (RuntimeError, TypeError) as error:
+                return type(error).__name__
+
+    with corpus_workers(wide) as run_all:
+        return tried(0), next(iter(run_all(tried, [0])))
+
+
+def _x(*shape: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape)))
+
+
+q, k = _x(1, 4, 70, 64), _x(1, 4, 70, 64)
+CALLS: dict[str, Callable[[], Tensor]] = {
+    "a bias of one number": lambda: F.linear(_x(100, 256), _x(512, 256), torch.full((1,), -0.1).expand(512)),
+    "a weight that is another's transpose": lambda: F.linear(_x(100, 256), _x(256, 512).T),
+    "rows that lie apart": lambda: F.linear(_x(100, 512)[:, ::2], _x(512, 256)),
+    "named arguments": lambda: F.linear(input=_x(100, 256), weight=_x(512, 256)),
+    "widths that do not fit": lambda: F.linear(_x(100, 255), _x(512, 256)),
+    "a bias that does not fit": lambda: F.linear(_x(100, 256), _x(512, 256), _x(511)),
+    "no rows": lambda: F.linear(_x(0, 256), _x(512, 256)),
+    "no columns": lambda: F.linear(_x(100, 0), _x(512, 0)),
+    "causal": lambda: F.scaled_dot_product_attention(q, k, k, is_causal=True),
+    "causal, by position": lambda: F.scaled_dot_product_attention(q, k, k, None, 0.0, True),
+    "scaled": lambda: F.scaled_dot_product_attention(q, k, k, is_causal=True, scale=0.5),
+    "not causal": lambda: F.scaled_dot_product_attention(q, k, k),
+    "a mask": lambda: F.scaled_dot_product_attention(q, k, k, attn_mask=torch.eye(70, dtype=torch.bool)),
+    "the last query alone": lambda: F.scaled_dot_product_attention(q[:, :, -1:], k, k),
+    "batches that do not fit": lambda: F.scaled_dot_product_attention(q, k[:0], k[:0], is_causal=True),
+    "one batch of keys": lambda: F.scaled_dot_product_attention(q.expand(2, -1, -1, -1), k, k, is_causal=True),
+    "shared keys unasked": lambda: F.scaled_dot_product_attention(q, k[:, :2], k[:, :2], is_causal=True),
+    "shared keys": lambda: F.scaled_dot_product_attention(q, k[:, :2], k[:, :2], is_causal=True, enable_gqa=True),
+    "keys of one head for all": lambda: F.scaled_dot_product_attention(q, k[:, :1].expand(-1, 4, -1, -1), k, is_causal=True),
+    "wider values": lambda: F.scaled_dot_product_attention(q, k, _x(1, 4, 70, 128), is_causal=True),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_whatever_is_asked_torchs_answer_is_given(wide: Model, name: str):
+    plain, found = _both(wide, CALLS[name])
+    if isinstance(plain, str) or isinstance(found, str):
+        assert plain == found
+        return
+    assert plain.shape == found.shape
+    assert torch.allclose(plain, found, rtol=1e-4, atol=1e-4)
 
 
 def test_an_outer_tap_is_seen(wide: Model):
