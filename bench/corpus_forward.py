@@ -1,7 +1,7 @@
 """Reading a corpus' activations (demo model, layer 15, 12,288 tokens of text in contexts of 256): tokens a second, by turns in one process, medians.
 
-    ours                `corpus_workers`: a core each, batches of 512 tokens, products by oneDNN, compiled attention
-    one forward a core  the same without the faster forms: Hugging Face's forward, which ours was before
+    ours                what a harvest does: a core each, batches of 512 tokens, products by oneDNN, compiled attention
+    one forward a core  the same with MICROTOME_NATIVE=0: Hugging Face's forward, which ours was before
     one forward         Hugging Face's forward of 32 contexts on all cores, as SAELens, delphi and TransformerLens run it
 
 All three end behind layer 15. Equality: every token's activation to 1e-4 of its norm; beside it stands how far the two plain forwards are apart. The
@@ -13,8 +13,9 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from unittest.mock import patch
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: idle threads sleep
 
@@ -27,7 +28,7 @@ from torch import nn
 
 from microtome.activations import HarvestConfig, capture_contexts, context_batches
 from microtome.devices import core_workers
-from microtome.models import Model, Site, corpus_workers, load
+from microtome.models import Model, Site, load
 from microtome.shapes import Tensor
 
 TOKENS, CONTEXT, WIDE = 12_288, 256, 8_192
@@ -46,18 +47,19 @@ def main() -> None:
 
     small, large = (list(context_batches(corpus, span=(0, TOKENS), batch_tokens=size)) for size in (512, WIDE))
 
-    def ours() -> Tensor:
-        with corpus_workers(model) as run_all:
-            return _joined(run_all(read, small))
-
     def one_a_core() -> Tensor:
         with core_workers(model.device) as run_all:
             return _joined(run_all(read, small))
 
-    def one() -> Tensor:
-        return _joined(map(read, large))
+    def plainly(way: Callable[[], Tensor]) -> Tensor:
+        with patch.dict(os.environ, MICROTOME_NATIVE="0"):
+            return way()
 
-    ways = {"ours": ours, "one forward a core": one_a_core, "one forward": one}
+    ways: dict[str, Callable[[], Tensor]] = {
+        "ours": one_a_core,
+        "one forward a core": lambda: plainly(one_a_core),
+        "one forward": lambda: plainly(lambda: _joined(map(read, large))),
+    }
     found = {name: way() for name, way in ways.items()}
     plain = found["one forward a core"]
     apart, usual = (float((found[name] - plain).norm(dim=-1).div(plain.norm(dim=-1)).max()) for name in ("ours", "one forward"))

@@ -21,9 +21,9 @@ from safetensors.torch import save_file
 from microtome.activations.corpus import Corpus
 from microtome.activations.shards import Shards, shard_name
 from microtome.artifacts import Draft, existing
-from microtome.devices import RunAll, pick_dtype
+from microtome.devices import RunAll, core_workers, pick_dtype
 from microtome.errors import ActivationsNotFinite, ConfigError, ShapeMismatch
-from microtome.models import Model, Site, corpus_workers
+from microtome.models import Model, Site, faster_forward
 from microtome.progress import Progress, Throttled
 from microtome.shapes import Float, Tensor
 
@@ -73,7 +73,7 @@ def harvest(model: Model, corpus: Corpus, *, config: HarvestConfig, out: str | P
     report = Throttled(progress)
     with Draft.open(out, "shards", config=config, inputs=inputs) as draft:
         ranges = shard_ranges(corpus, config.shard_tokens)
-        with _Writer(draft) as writer, corpus_workers(model) as run_all:
+        with _Writer(draft) as writer, core_workers(model.device) as run_all:
             for number, (start, end) in enumerate(ranges):
                 if not draft.has(shard_name(number)):
                     writer.put(shard_name(number), _shard(model, corpus, config=config, span=(start, end), run_all=run_all, report=report))
@@ -140,13 +140,13 @@ def _shard(model: Model, corpus: Corpus, *, config: HarvestConfig, span: tuple[i
 def capture_contexts(
     model: Model, corpus: Corpus, *, config: HarvestConfig, starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]
 ) -> dict[Site, Float[Tensor, "batch pos d"]]:
-    """Run contexts, padded on the right; causal attention lets no real token see the padding."""
+    """Run contexts, padded on the right; causal attention lets no real token see the padding. Values are `Model.capture`'s up to rounding."""
     tokens = torch.zeros(len(starts), int((ends - starts).max()), dtype=torch.int64)
     mask = torch.zeros_like(tokens, dtype=torch.bool)
     for row, (low, high) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
         tokens[row, : high - low] = torch.from_numpy(corpus.tokens[low:high])
         mask[row, : high - low] = True
-    with torch.inference_mode():
+    with torch.inference_mode(), faster_forward(model.device):
         captured = model.capture(tokens, config.sites, mask=mask)
     return {site: x.cpu() for site, x in captured.items()}
 

@@ -13,7 +13,7 @@ as residual = sum of parts holds in it. To be sure of one, run `selfcheck(model)
 """
 
 from microtome.models.chat import Rendered, TurnSpan, render
-from microtome.models.corpus_forward import corpus_workers
+from microtome.models.corpus_forward import faster_forward
 from microtome.models.frozen import Frozen, HeldNorm, value_maps
 from microtome.models.load import load
 from microtome.models.model import Model, ReadNorm
@@ -40,7 +40,7 @@ __all__ = [
     "value_maps",
     "ScoreMaps",
     "score_maps",
-    "corpus_workers",
+    "faster_forward",
     "Replay",
     "Recorded",
     "Tokenizer",

@@ -4,47 +4,36 @@
   (Weights copied into its own order beforehand would save another thirtieth, and take the model's memory again.)
 - Causal attention: `attention.py`.
 
-The numbers are the same up to the order of summation, as between batches of different sizes.
+Values differ from Hugging Face's in rounding alone. `MICROTOME_NATIVE=0` turns both off.
 """
 
 import functools
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any, TypeVar, final
+import os
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, final
 
 import torch
 from torch import nn
+from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from microtome.devices import RunAll
 from microtome.models import attention
-from microtome.models.model import Model
-from microtome.shapes import Tensor
+from microtome.shapes import Float, Tensor
 
-A = TypeVar("A")
-R = TypeVar("R")
-
-_FEWEST = 32
-"""Rows of a product below which oneDNN's arranging of its weights takes longer than it saves."""
+_ROWS = 64
+"""Rows of a product are filled up to a multiple of this: oneDNN keeps code and buffers for each number of rows that it meets. With fewer rows than
+this, arranging the weights takes longer than it saves."""
 
 
-@contextmanager
-def corpus_workers(model: Model) -> Generator[RunAll]:
-    """`model.workers` with the faster forms, where there are any: to read a corpus, not for values that must be Hugging Face's to the bit."""
-    with model.workers() as run_all:
-        if not (model.device.type == "cpu" and _has_both_libraries()):
-            yield run_all
-            return
+def faster_forward(device: torch.device) -> AbstractContextManager[object]:
+    """Within the block, forwards of this thread on `device` take the faster forms, where there are any.
 
-        def faster(call: Callable[[A], R], arguments: Iterable[A], /) -> Iterator[R]:
-            def called(argument: A) -> R:
-                with _Faster():
-                    return call(argument)
-
-            return run_all(called, arguments)
-
-        yield faster
+    To read a corpus; not for values that must be Hugging Face's to the bit.
+    """
+    wanted = device.type == "cpu" and os.environ.get("MICROTOME_NATIVE", "1") != "0" and torch.backends.mkldnn.enabled
+    return _Faster() if wanted and _has_both_libraries() else nullcontext()
 
 
 @final
@@ -62,15 +51,19 @@ class _Faster(TorchFunctionMode):
         return func(*args, **named)
 
 
-def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+def _product(x: Float[Tensor, "*rows in"], weight: Float[Tensor, "out in"], bias: Float[Tensor, "out"] | None = None) -> Float[Tensor, "*rows out"]:
+    rows = x.reshape(-1, x.shape[-1])
+    n = len(rows)
+    if n % _ROWS:
+        rows = F.pad(rows, (0, 0, 0, -n % _ROWS))
+    return torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")[:n].view(*x.shape[:-1], len(weight))
 
 
 def _is_plain_product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> bool:
     """Whether torch would take it as it stands: what does not fit is left to torch's own errors."""
     if not _are_plain(*(each for each in (x, weight, bias) if each is not None)) or weight.ndim != 2 or x.shape[-1:] != weight.shape[1:]:
         return False
-    return x.numel() >= _FEWEST * x.shape[-1] > 0 and (bias is None or (bias.shape == weight.shape[:1] and bias.is_contiguous()))
+    return x.numel() >= _ROWS * x.shape[-1] > 0 and (bias is None or (bias.shape == weight.shape[:1] and bias.is_contiguous()))
 
 
 def _is_plain_attention(q: Tensor, k: Tensor, v: Tensor, *, is_causal: bool = False, enable_gqa: bool = False, **others: Any) -> bool:
@@ -81,7 +74,7 @@ def _is_plain_attention(q: Tensor, k: Tensor, v: Tensor, *, is_causal: bool = Fa
         return False
     heads_fit = q.shape[1] == k.shape[1] or (enable_gqa and q.shape[1] % k.shape[1] == 0)
     shapes_fit = heads_fit and k.shape == v.shape and (q.shape[0], *q.shape[2:]) == (k.shape[0], *k.shape[2:])
-    return shapes_fit and all(x.stride(-1) == 1 for x in (q, k, v)) and q.shape[-1] % attention.WIDTHS == 0 and _compiled()
+    return shapes_fit and all(x.stride(-1) == 1 for x in (q, k, v)) and q.shape[-1] % attention.WIDTHS == 0 and attention.LIBRARY.available()
 
 
 def _asks_for_more(named: Mapping[str, Any]) -> bool:
@@ -89,14 +82,16 @@ def _asks_for_more(named: Mapping[str, Any]) -> bool:
 
 
 def _are_plain(*tensors: Tensor) -> bool:
-    """Whether they are float32 of torch's own kind, and neither gradients nor other number types are wanted."""
-    if torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"):
+    """Whether they are float32 in this machine's memory as they look, and no derivative, other number type or compiled form is wanted."""
+    if torch.is_grad_enabled() or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
         return False
-    return all(type(each) in {Tensor, nn.Parameter} and each.dtype == torch.float32 for each in tensors)
+    if torch.autograd.forward_ad._current_level >= 0:
+        return False
+    return all(type(each) in {Tensor, nn.Parameter} and each.dtype == torch.float32 and _is_dense(each) for each in tensors)
 
 
-def _compiled() -> bool:
-    return attention.LIBRARY.available()
+def _is_dense(x: Tensor) -> bool:
+    return not is_functorch_wrapped_tensor(x) and not x.is_nested and x.device.type == "cpu" and x.layout == torch.strided and not x.is_neg()
 
 
 @functools.cache

@@ -1,105 +1,107 @@
 """Forwards over corpora: the same activations as the plain forward's, by another way."""
 
+import warnings
 from collections import Counter
 from collections.abc import Callable
+from functools import cache
 
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.autograd import forward_ad
 from torch.profiler import ProfilerActivity, profile
 
-from microtome.models import Model, Site, Tokenizer, corpus_forward, corpus_workers, tiny, tiny_tokenizer
+from microtome.models import TINY_FAMILIES, Model, Site, attention, faster_forward, tiny
+from microtome.models.corpus_forward import _has_both_libraries
 from microtome.shapes import Tensor
 
-from .conftest import RandomModel
-
-has_both = pytest.mark.skipif(not corpus_forward._has_both_libraries(), reason="this torch has one library for products alone")
-
-
-@pytest.fixture
-def wide(random_model: RandomModel) -> Model:
-    """A model whose heads are as wide as real ones."""
-    config = {"hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
-    tokenizer: Tokenizer = tiny_tokenizer()
-    return Model(random_model("llama", **config), tokenizer, ref="wide")
+CPU = torch.device("cpu")
+has_both = pytest.mark.skipif(not _has_both_libraries(), reason="this torch has one library for products alone")
 
 
-def _captured(model: Model, batches: list[Tensor]) -> list[dict[Site, Tensor]]:
-    """Of all sites, in the order of the batches."""
-
-    def call(number: int) -> tuple[int, dict[Site, Tensor]]:
-        with torch.inference_mode():
-            return number, model.capture(batches[number], model.sites())
-
-    with corpus_workers(model) as run_all:
-        return [found for _, found in sorted(run_all(call, range(len(batches))), key=lambda item: item[0])]
+@cache
+def _wide(family: str) -> Model:
+    """Heads as wide as real ones."""
+    return tiny(family, d_model=256)
 
 
-def test_activations_are_those_of_the_plain_forward(model: Model, tokens: Tensor):
-    plain = model.capture(tokens, model.sites())
-    for site, x in _captured(model, [tokens])[0].items():
-        assert torch.allclose(x, plain[site], rtol=1e-4, atol=1e-5 * float(plain[site].abs().max())), site
+@pytest.fixture(params=TINY_FAMILIES)
+def wide(request: pytest.FixtureRequest) -> Model:
+    return _wide(request.param)
+
+
+def _tokens(*shape: int) -> Tensor:
+    return torch.randint(3, 300, shape, generator=torch.Generator().manual_seed(0))
+
+
+def _captured(model: Model, tokens: Tensor) -> dict[Site, Tensor]:
+    with torch.inference_mode(), faster_forward(model.device):
+        return model.capture(tokens, model.sites())
 
 
 def _kernels(model: Model, tokens: Tensor) -> Counter[str]:
     """What was called by torch, and how often."""
-    with torch.no_grad():
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # the calling thread works, which the profiler sees
-        try:
-            with profile(activities=[ProfilerActivity.CPU]) as profiler:
-                _captured(model, [tokens])
-        finally:
-            torch.set_num_threads(threads)
+    with profile(activities=[ProfilerActivity.CPU]) as profiler:
+        _captured(model, tokens)
     return Counter({event.key: event.count for event in profiler.key_averages()})
 
 
-@has_both
-def test_products_and_attention_go_the_faster_way(wide: Model):
-    tokens = torch.randint(3, 300, (2, 40), generator=torch.Generator().manual_seed(0))
-    called = _kernels(wide, tokens)
-    assert called["mkldnn::_linear_pointwise"] == 2 * 7
-    assert "aten::linear" not in called
-    if corpus_forward._compiled():
-        assert not any("scaled_dot_product" in name for name in called)
-    plain = wide.capture(tokens, wide.sites())
-    for site, x in _captured(wide, [tokens])[0].items():
+@pytest.mark.parametrize("shape", [(2, 40), (1, 128), (3, 100)])
+def test_activations_are_those_of_the_plain_forward(wide: Model, shape: tuple[int, int]):
+    plain = wide.capture(_tokens(*shape), wide.sites())
+    for site, x in _captured(wide, _tokens(*shape)).items():
+        assert x.shape == plain[site].shape
         assert torch.allclose(x, plain[site], rtol=1e-4, atol=1e-5 * float(plain[site].abs().max())), site
 
 
 @has_both
-def test_few_rows_other_types_and_gradients_go_the_plain_way(wide: Model):
-    assert "mkldnn::_linear_pointwise" not in _kernels(wide, torch.randint(3, 300, (1, 20)))
-    half = tiny("llama", dtype=torch.bfloat16)
-    assert "aten::linear" in _kernels(half, torch.randint(3, 300, (2, 40)))
-    weight = torch.ones(3, 3, requires_grad=True)
-
-    def product(x: Tensor) -> Tensor:
-        return torch.nn.functional.linear(x, weight)
-
-    with corpus_workers(wide) as run_all:
-        found = next(iter(run_all(product, [torch.ones(64, 3)])))
-    assert found.requires_grad
+def test_products_and_attention_go_the_faster_way():
+    called = _kernels(_wide("llama"), _tokens(2, 40))
+    assert called["mkldnn::_linear_pointwise"] == 3 * 7
+    assert "aten::linear" not in called
+    if attention.LIBRARY.available():
+        assert not any("scaled_dot_product" in name for name in called)
 
 
-def test_the_same_to_the_bit_every_time(wide: Model):
-    batches = list(torch.randint(3, 300, (6, 2, 40), generator=torch.Generator().manual_seed(0)))
-    first, again = _captured(wide, batches), _captured(wide, batches)
-    assert all(torch.equal(one[site], other[site]) for one, other in zip(first, again, strict=True) for site in one)
+@has_both
+def test_few_rows_other_types_and_gradients_go_the_plain_way():
+    assert "mkldnn::_linear_pointwise" not in _kernels(_wide("llama"), _tokens(1, 60))
+    assert "aten::linear" in _kernels(tiny("llama", dtype=torch.bfloat16), _tokens(2, 40))
+    with faster_forward(CPU):
+        assert F.linear(torch.ones(64, 3), torch.ones(3, 3, requires_grad=True)).requires_grad
 
 
-def _both(wide: Model, call: Callable[[], Tensor]) -> tuple[Tensor | str, Tensor | str]:
-    """What a call gives or raises, plainly and in a pass."""
+@has_both
+def test_it_can_be_turned_off(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("MICROTOME_NATIVE", "0")
+    assert "mkldnn::_linear_pointwise" not in _kernels(_wide("llama"), _tokens(2, 40))
 
-    def tried(_: int) -> Tensor | str:
-        with torch.no_grad():
-            try:
-                return call()
-            except (RuntimeError, TypeError) as error:
-                return type(error).__name__
 
-    with corpus_workers(wide) as run_all:
-        return tried(0), next(iter(run_all(tried, [0])))
+def test_the_same_to_the_bit_every_time_and_hugging_faces_afterwards():
+    model, tokens = _wide("llama"), _tokens(2, 100)
+    before = model.logits(tokens)
+    first, again = _captured(model, tokens), _captured(model, tokens)
+    assert all(torch.equal(first[site], again[site]) for site in first)
+    assert torch.equal(before, model.logits(tokens))
+
+
+def _tried(call: Callable[[], Tensor]) -> Tensor | str:
+    with torch.no_grad():
+        try:
+            return call()
+        except (RuntimeError, TypeError, NotImplementedError) as error:
+            return type(error).__name__
+
+
+def _forwards(call: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    with forward_ad.dual_level():
+        tangent = forward_ad.unpack_dual(call(forward_ad.make_dual(x, 2 * x))).tangent
+    return torch.zeros(()) if tangent is None else tangent
+
+
+def _half(call: Callable[[], Tensor]) -> Tensor:
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        return call()
 
 
 def _x(*shape: int) -> Tensor:
@@ -127,32 +129,25 @@ CALLS: dict[str, Callable[[], Tensor]] = {
     "shared keys unasked": lambda: F.scaled_dot_product_attention(q, k[:, :2], k[:, :2], is_causal=True),
     "shared keys": lambda: F.scaled_dot_product_attention(q, k[:, :2], k[:, :2], is_causal=True, enable_gqa=True),
     "keys of one head for all": lambda: F.scaled_dot_product_attention(q, k[:, :1].expand(-1, 4, -1, -1), k, is_causal=True),
+    "a negated view": lambda: F.scaled_dot_product_attention(torch._neg_view(q), k, k, is_causal=True),
+    "keys on no device": lambda: F.scaled_dot_product_attention(q, k.to("meta"), k.to("meta"), is_causal=True),
+    "a sparse weight": lambda: F.linear(_x(100, 256), _x(512, 256).relu().to_sparse_csr()),
+    "a derivative forwards": lambda: _forwards(lambda x: F.linear(x, _x(512, 256)), _x(100, 256)),
+    "many at once": lambda: torch.vmap(lambda x: F.scaled_dot_product_attention(x, x, x, is_causal=True))(q[None]),
+    "half precision wanted": lambda: _half(lambda: F.linear(_x(100, 256), _x(512, 256))),
     "wider values": lambda: F.scaled_dot_product_attention(q, k, _x(1, 4, 70, 128), is_causal=True),
 }
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_whatever_is_asked_torchs_answer_is_given(wide: Model, name: str):
-    plain, found = _both(wide, CALLS[name])
+def test_whatever_is_asked_torchs_answer_is_given(name: str):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        plain = _tried(CALLS[name])
+        with faster_forward(CPU):
+            found = _tried(CALLS[name])
     if isinstance(plain, str) or isinstance(found, str):
         assert plain == found
         return
-    assert plain.shape == found.shape
+    assert (plain.shape, plain.dtype) == (found.shape, found.dtype)
     assert torch.allclose(plain, found, rtol=1e-4, atol=1e-4)
-
-
-def test_an_outer_tap_is_seen(wide: Model):
-    tokens, site = torch.randint(3, 300, (2, 40)), Site("resid_post", 0)
-    with wide.tap(edit={site: lambda x: 0 * x}):
-        found = _captured(wide, [tokens])[0]
-    assert float(found[site].abs().max()) == 0
-
-
-def test_afterwards_and_elsewhere_the_forward_is_hugging_faces(wide: Model):
-    tokens = torch.randint(3, 300, (2, 40))
-    before = wide.logits(tokens)
-    with corpus_workers(wide) as run_all:
-        within = wide.logits(tokens)
-        list(run_all(lambda _: wide.capture(tokens, wide.sites()), [0]))
-    assert torch.equal(before, within)
-    assert torch.equal(before, wide.logits(tokens))
