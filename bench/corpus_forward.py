@@ -14,7 +14,6 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from unittest.mock import patch
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: idle threads sleep
@@ -101,10 +100,8 @@ def _limit() -> float:
     """GFLOP/s of one product by arranged weights on every core at once."""
     rows, width, out = 512, 1_536, 576
     x, weight = torch.randn(rows, width), torch.ops.mkldnn._reorder_linear_weight(torch.randn(out, width), rows)
-    cores = torch.get_num_threads()
 
     def multiply(_: int) -> float:
-        torch.set_num_threads(1)
         best = float("inf")
         for _ in range(100):
             start = time.perf_counter()
@@ -112,10 +109,8 @@ def _limit() -> float:
             best = min(best, time.perf_counter() - start)
         return 2 * rows * width * out / best / 1e9
 
-    with ThreadPoolExecutor(cores) as pool:
-        found = sum(pool.map(multiply, range(cores)))
-    torch.set_num_threads(cores)
-    return found
+    with core_workers(x.device) as run_all:
+        return sum(run_all(multiply, range(torch.get_num_threads())))
 
 
 if __name__ == "__main__":

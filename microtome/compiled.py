@@ -30,6 +30,11 @@ _NEEDED = {"avx2", "fma", "f16c"}
 INTEGER, POINTER, FLOAT = ctypes.c_int64, ctypes.c_void_p, ctypes.c_float
 
 
+def is_wanted() -> bool:
+    """Whether faster code may stand in for torch's; `MICROTOME_NATIVE=0` says no."""
+    return os.environ.get("MICROTOME_NATIVE", "1") != "0"
+
+
 @final
 class Library:
     """The C files of one folder as one shared library; its functions are called `microtome_NAME` there."""
@@ -52,11 +57,11 @@ class Library:
 
     def available(self) -> bool:
         """Whether the library is in use; the first call may compile it, which takes a few seconds."""
-        return os.environ.get("MICROTOME_NATIVE", "1") != "0" and isinstance(self._load(), ctypes.CDLL)
+        return is_wanted() and isinstance(self._load(), ctypes.CDLL)
 
     def why_not(self) -> str | None:
         """Why it is not in use; None where it is."""
-        if os.environ.get("MICROTOME_NATIVE", "1") == "0":
+        if not is_wanted():
             return "MICROTOME_NATIVE is 0"
         loaded = self._load()
         return None if isinstance(loaded, ctypes.CDLL) else loaded

@@ -8,7 +8,6 @@ Values differ from Hugging Face's in rounding alone. `MICROTOME_NATIVE=0` turns 
 """
 
 import functools
-import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, final
@@ -19,6 +18,7 @@ from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from microtome.compiled import is_wanted
 from microtome.models import attention
 from microtome.shapes import Float, Tensor
 
@@ -32,7 +32,7 @@ def faster_forward(device: torch.device) -> AbstractContextManager[object]:
 
     To read a corpus; not for values that must be Hugging Face's to the bit.
     """
-    wanted = device.type == "cpu" and os.environ.get("MICROTOME_NATIVE", "1") != "0" and torch.backends.mkldnn.enabled
+    wanted = device.type == "cpu" and is_wanted() and torch.backends.mkldnn.enabled
     return _Faster() if wanted and _has_both_libraries() else nullcontext()
 
 
