@@ -59,41 +59,24 @@ static void lay_out(const float *k, int64_t stride, const Shape *shape, float *p
                 panels[i * COLUMNS + column] = first + column < shape->positions ? k[(first + column) * stride + i] : 0;
 }
 
-/* Scores of ROWS queries with COLUMNS keys. */
-INLINE void multiply(const float *q, const float *panel, int64_t width, float *scores, int64_t stride)
+/* COLUMNS columns of ROWS rows of `a` times `b`, over the columns of a (rows of b) `from` to `to`: written to `out`, or with `adds` added to it. */
+INLINE void multiply(const float *a, int64_t a_apart, const float *b, int64_t b_apart, int64_t from, int64_t to, float *out, int64_t out_apart, int adds)
 {
     Floats sum[ROWS][VECTORS] = {};
-    for (int64_t i = 0; i < width; i++) {
-        Floats key[VECTORS];
+    for (int row = 0; adds && row < ROWS; row++)
         for (int n = 0; n < VECTORS; n++)
-            key[n] = *(const Floats *)(panel + i * COLUMNS + n * WIDTH);
+            sum[row][n] = *(const Floats *)(out + row * out_apart + n * WIDTH);
+    for (int64_t i = from; i < to; i++) {
+        Floats other[VECTORS];
+        for (int n = 0; n < VECTORS; n++)
+            other[n] = *(const Floats *)(b + i * b_apart + n * WIDTH);
         for (int row = 0; row < ROWS; row++)
             for (int n = 0; n < VECTORS; n++)
-                sum[row][n] += q[row * width + i] * key[n];
+                sum[row][n] += a[row * a_apart + i] * other[n];
     }
     for (int row = 0; row < ROWS; row++)
         for (int n = 0; n < VECTORS; n++)
-            *(Floats *)(scores + row * stride + n * WIDTH) = sum[row][n];
-}
-
-/* Adds to COLUMNS columns of ROWS outputs the values of keys `from` to `to`, times their weights. */
-INLINE void add_values(const float *weights, int64_t stride, const float *v, int64_t apart, int64_t from, int64_t to, float *out, int64_t width)
-{
-    Floats sum[ROWS][VECTORS];
-    for (int row = 0; row < ROWS; row++)
-        for (int n = 0; n < VECTORS; n++)
-            sum[row][n] = *(const Floats *)(out + row * width + n * WIDTH);
-    for (int64_t key = from; key < to; key++) {
-        Floats value[VECTORS];
-        for (int n = 0; n < VECTORS; n++)
-            value[n] = *(const Floats *)(v + key * apart + n * WIDTH);
-        for (int row = 0; row < ROWS; row++)
-            for (int n = 0; n < VECTORS; n++)
-                sum[row][n] += weights[row * stride + key] * value[n];
-    }
-    for (int row = 0; row < ROWS; row++)
-        for (int n = 0; n < VECTORS; n++)
-            *(Floats *)(out + row * width + n * WIDTH) = sum[row][n];
+            *(Floats *)(out + row * out_apart + n * WIDTH) = sum[row][n];
 }
 
 /* Scores of a row become e^(score - largest), 0 behind the first `seen`; returns 1 / their sum. */
@@ -137,7 +120,7 @@ static void attend(const Shape *shape, const float *q, const float *panels, cons
     for (int64_t from = 0; from < seen; from += COLUMNS)
         for (int64_t row = 0; row < count; row += ROWS)
             if (from < first + row + ROWS)
-                multiply(queries + row * width, panels + from * width, width, scores + row * stride + from, stride);
+                multiply(queries + row * width, width, panels + from * width, COLUMNS, 0, width, scores + row * stride + from, stride, 0);
     float share[BLOCK];
     for (int64_t row = 0; row < count; row++) {
         const int64_t end = first + LESS(row / ROWS * ROWS + ROWS, count);
@@ -149,7 +132,7 @@ static void attend(const Shape *shape, const float *q, const float *panels, cons
         for (int64_t row = 0; row < count; row += ROWS) {
             const int64_t to = LESS(LESS(from + TILE, seen), first + row + ROWS);
             for (int64_t i = 0; i < width && from < to; i += COLUMNS)
-                add_values(scores + row * stride, stride, v + i, shape->v.position, from, to, sums + row * width + i, width);
+                multiply(scores + row * stride, stride, v + i, shape->v.position, from, to, sums + row * width + i, width, 1);
         }
     for (int64_t row = 0; row < count; row++)
         for (int64_t i = 0; i < width; i++)
