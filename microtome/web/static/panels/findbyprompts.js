@@ -1,5 +1,6 @@
 // Features by prompts: those that fire on all of the first and on none of the second.
 import { Bar } from "./charts.js";
+import { HitHeads } from "./hitheads.js";
 import { ModelWait } from "./modelwait.js";
 import { Reproduce } from "./reproduce.js";
 import { Empty, ErrorPanel } from "./states.js";
@@ -28,7 +29,7 @@ export function FindByPrompts({ index }) {
     ${error && html`<${ErrorPanel} error=${error} again=${again} />`}
     ${found && html`<div class="bar-head"><h2>${count(found.n_left)} features</h2><span class="quiet">${count(found.n_active)} fire on some of the prompts, ${count(found.n_common)} on all${found.misses ? ` but ${found.misses}` : ""}, ${count(found.n_left)} of them not on the others</span></div>`}
     ${found && found.hits.length === 0 && html`<${Empty} title="No feature does both"><p>Allow a miss, forgive weak answers, or take away a prompt.</p></${Empty}>`}
-    ${found && found.hits.length > 0 && html`<p class="hit-heads"><span>feature</span><span class="wide">strongest on</span><span>of its maximum</span><span class="value">${found.negative.length ? "the others" : ""}</span><span class="value wide">density</span></p><ol class="hits">${found.hits.map((one) => html`<li>
+    ${found && found.hits.length > 0 && html`<${HitHeads} value=${found.negative.length ? "the others" : ""} /><ol class="hits">${found.hits.map((one) => html`<li>
       <a href=${address(`${at(index)}/f/${one.feature}`, { test: [...found.positive, ...found.negative].join("\n") })}><span class="number">${one.feature}</span> <span class="label">${one.label}</span></a>
       <span class="pieces">${[...new Set(one.peaks)].filter(Boolean).slice(0, 3).map((piece) => html`<span class="piece">${tokenText(piece)}</span> `)}</span>
       <span class="meter-value" data-tip=${one.positive.map((share) => percent(share)).join(" · ")}><${Bar} part=${one.worst} /> ${percent(one.worst)} of max</span>

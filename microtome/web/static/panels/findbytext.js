@@ -1,5 +1,6 @@
 // Features by one text: the model runs on it here, and the features that respond are ranked.
 import { Bar } from "./charts.js";
+import { HitHeads } from "./hitheads.js";
 import { ModelWait } from "./modelwait.js";
 import { RankChoice } from "./rank.js";
 import { Reproduce } from "./reproduce.js";
@@ -42,7 +43,7 @@ export function FindByText({ index }) {
     ${error && html`<${ErrorPanel} error=${error} again=${again} />`}
     ${found && html`<div class="bar-head"><h2>${count(found.n_active)} features fire</h2><${RankChoice} rank=${rank} /></div>`}
     ${found && found.hits.length === 0 && html`<${Empty} title="Nothing fires"><p>No feature responds to this text.</p></${Empty}>`}
-    ${found && found.hits.length > 0 && html`<p class="hit-heads"><span>feature</span><span class="wide">strongest on</span><span>of its maximum</span><span class="value">activation</span><span class="value wide">density</span></p><ol class="hits">${found.hits.map((one) => html`<li class=${one === hit ? "on" : ""} onPointerEnter=${() => setPainted(one.feature)} onFocusIn=${() => setPainted(one.feature)}>
+    ${found && found.hits.length > 0 && html`<${HitHeads} value="activation" /><ol class="hits">${found.hits.map((one) => html`<li class=${one === hit ? "on" : ""} onPointerEnter=${() => setPainted(one.feature)} onFocusIn=${() => setPainted(one.feature)}>
       <a href=${address(`${at(index)}/f/${one.feature}`, { test: asked, whole: asked.includes("\n") })}><span class="number">${one.feature}</span> <span class="label">${one.label}</span></a>
       <span class="piece">${tokenText(found.pieces[one.peak])}</span>
       <span class="meter-value"><${Bar} part=${one.share_of_max} /> ${percent(one.share_of_max)} of max</span>
