@@ -106,6 +106,10 @@ class ModelUnsupported(MicrotomeError):
     """A model breaks the rule residual = sum of parts, or cannot be tapped."""
 
 
+class ModelTapped(MicrotomeError):
+    """Work that is kept as the model's own was begun under a tap, which may change it."""
+
+
 class SelfCheckFailed(MicrotomeError):
     """A model loaded, but its sites do not mean what they say."""
 

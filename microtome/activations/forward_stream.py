@@ -20,7 +20,7 @@ from microtome.activations.rows import HeldOut, document_rank
 from microtome.activations.shuffle import Filled, Plan, Shuffle, Shuffled, concat_ranges, plan_epoch
 from microtome.activations.stream import check_batch_size
 from microtome.config import to_dict
-from microtome.devices import core_workers, pick_dtype
+from microtome.devices import pick_dtype
 from microtome.errors import ConfigError, NotEnoughTokens
 from microtome.models import Model, Site
 from microtome.shapes import Bool, Tensor
@@ -174,7 +174,7 @@ class _Forward:
                     keep[at:end] &= norms <= limits[site]
             return end - at
 
-        with core_workers(self._model.device) as run_all:
+        with self._model.own_workers("streaming activations") as run_all:
             for _ in run_all(store, np.arange(len(groups))[:, None]):
                 pass
         return keep

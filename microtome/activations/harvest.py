@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from microtome.activations.corpus import Corpus
 from microtome.activations.shards import Shards, shard_name
 from microtome.artifacts import Draft, existing
-from microtome.devices import RunAll, core_workers, pick_dtype
+from microtome.devices import RunAll, pick_dtype
 from microtome.errors import ActivationsNotFinite, ConfigError, ShapeMismatch
 from microtome.models import Model, Site, faster_forward
 from microtome.progress import Progress, Throttled
@@ -60,8 +60,8 @@ class HarvestConfig:
 def harvest(model: Model, corpus: Corpus, *, config: HarvestConfig, out: str | Path, progress: Progress | None = None) -> Shards:
     """Store the activations of every token of `corpus` at `config.sites` in the artifact `out`; resumes what was interrupted.
 
-    Raises `ShapeMismatch` (the corpus has another tokenizer or longer contexts than the model), `SiteNotFound`, `ActivationsNotFinite`,
-    `WorkspaceBusy`, `ArtifactConflict` and `DiskFull`; what is finished stays.
+    Raises `ModelTapped` (inside a `model.tap`), `ShapeMismatch` (the corpus has another tokenizer or longer contexts than the model), `SiteNotFound`,
+    `ActivationsNotFinite`, `WorkspaceBusy`, `ArtifactConflict` and `DiskFull`; what is finished stays.
     """
     check_model_fits(model, corpus)
     for site in config.sites:
@@ -70,10 +70,11 @@ def harvest(model: Model, corpus: Corpus, *, config: HarvestConfig, out: str | P
     done = existing(out, "shards", config=config, inputs=inputs)
     if done is not None:
         return Shards(done)
+    workers = model.own_workers("harvesting")
     report = Throttled(progress)
     with Draft.open(out, "shards", config=config, inputs=inputs) as draft:
         ranges = shard_ranges(corpus, config.shard_tokens)
-        with _Writer(draft) as writer, core_workers(model.device) as run_all:
+        with _Writer(draft) as writer, workers as run_all:
             for number, (start, end) in enumerate(ranges):
                 if not draft.has(shard_name(number)):
                     writer.put(shard_name(number), _shard(model, corpus, config=config, span=(start, end), run_all=run_all, report=report))

@@ -9,7 +9,6 @@ import numpy.typing as npt
 import torch
 
 from microtome.activations import Corpus, HarvestConfig, Shards, capture_contexts, check_model_fits, context_batches, shard_ranges, sinks
-from microtome.devices import core_workers
 from microtome.errors import ActivationsNotFinite
 from microtome.features.arrays import Array
 from microtome.models import Model, Site
@@ -104,7 +103,7 @@ class ForwardPass:
             return call(Batch(positions, inputs))
 
         batches = context_batches(self._corpus, span=(start, end), batch_tokens=self._config.forward_tokens(self._model.device))
-        with core_workers(self._model.device) as run_all:
+        with self._model.own_workers("reading a corpus") as run_all:
             results = list(run_all(run, batches))
         keep = torch.from_numpy(kept.copy())
         for site, found in norms.items():

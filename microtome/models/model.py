@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from microtome.config import canonical_json
 from microtome.devices import RunAll, core_workers
-from microtome.errors import ModelUnsupported, SiteNotFound, TokenOutOfRange, nearest
+from microtome.errors import ModelTapped, ModelUnsupported, SiteNotFound, TokenOutOfRange, nearest
 from microtome.models.discover import discover, embedding_of, is_norm
 from microtome.models.sites import Site
 from microtome.models.tap import Edit, Taps
@@ -174,6 +174,16 @@ class Model:
     def workers(self) -> AbstractContextManager[RunAll]:
         """Who runs several forwards of this model: `core_workers`, and under a `tap`, which other threads would not see, this thread."""
         return nullcontext(map) if self.is_tapped else core_workers(self.device)
+
+    def own_workers(self, what: str) -> AbstractContextManager[RunAll]:
+        """`core_workers` for forwards whose results are kept as those of this model alone.
+
+        Raises `ModelTapped` under a `tap`: its edits would be in the results of one core and missing from the others', and no artifact says of them.
+        """
+        if self.is_tapped:
+            do = "Do it outside the `with model.tap(…)` block; to read under edits, use `model.capture` or `capture_contexts` inside it."
+            raise ModelTapped(f"{what} was begun inside a tap of {self.ref}.", got="a tap around it", wanted="the model as it is", do=do)
+        return core_workers(self.device)
 
     @torch.no_grad()
     def capture(

@@ -10,7 +10,6 @@ import numpy.typing as npt
 import torch
 
 from microtome.activations import SPLITS, Corpus, Shards, SideBySide
-from microtome.devices import core_workers
 from microtome.dictionaries import Crosscoder, Dictionary, SparseCodes
 from microtome.models import Edit, Model, Recorded, Replay, Site
 from microtome.shapes import Bool, Int, Tensor
@@ -111,7 +110,7 @@ class Splicer:
             found[number, place] = _by_row(self._replay.loss(self._recorded[number], edit=edit))
             return 1
 
-        with core_workers(self.model.device) as run_all:
+        with self.model.own_workers("measuring dictionaries in the model") as run_all:
             for _ in run_all(run, (np.array(task) for task in product(range(len(self._contexts)), range(len(there))))):
                 pass
         return [self._summed([found[number, place] for number in range(len(self._contexts))]) for place in range(len(there))]
@@ -130,7 +129,7 @@ class Splicer:
             self._recorded[int(task[0])] = self._replay.record(batch.tokens, mask=batch.real, layers=kept)
             return 1
 
-        with self._replay, core_workers(self.model.device) as run_all:
+        with self._replay, self.model.own_workers("measuring dictionaries in the model") as run_all:
             for _ in run_all(run, (np.array([number]) for number in range(len(self._contexts)))):
                 pass
 

@@ -18,7 +18,7 @@ from activations.texts import WriteLines, words
 
 from microtome.activations import Corpus, CorpusConfig, HarvestConfig, Shards, build_corpus, context_batches, harvest
 from microtome.artifacts import Draft
-from microtome.errors import ActivationsNotFinite, ConfigError, DiskFull, ShapeMismatch, SiteNotFound, WorkspaceBusy
+from microtome.errors import ActivationsNotFinite, ConfigError, DiskFull, ModelTapped, ShapeMismatch, SiteNotFound, WorkspaceBusy
 from microtome.models import Model, Site, tiny
 
 SITES = (Site("resid_post", 1), Site("mlp_out", 0))
@@ -265,6 +265,12 @@ def test_what_does_not_fit_is_refused(tmp_path: Path, model: Model, corpus: Corp
     monkeypatch.setattr(model.tokenizer, "fingerprint", "another")
     with pytest.raises(ShapeMismatch, match="another tokenizer"):
         harvest(model, corpus, config=CONFIG, out=tmp_path / "c")
+
+
+def test_under_a_tap_nothing_is_stored_as_the_models_own(tmp_path: Path, model: Model, corpus: Corpus) -> None:
+    with model.tap(edit={Site("resid_pre", 0): lambda x: 2 * x}), pytest.raises(ModelTapped, match="harvesting was begun inside a tap"):
+        harvest(model, corpus, config=CONFIG, out=tmp_path / "shards")
+    assert not (tmp_path / "shards").exists()
 
 
 def test_progress_reaches_the_total(tmp_path: Path, model: Model, corpus: Corpus) -> None:
