@@ -767,6 +767,8 @@ interface SideBySide {
   readonly kl_mean: number | null;
   readonly coherence: number;
   readonly coherence_unedited: number;
+  readonly repetition: number | null;
+  readonly repetition_unedited: number | null;
   readonly tokens_edited: number;
   readonly counts: readonly (EditCount)[];
 }
@@ -792,6 +794,7 @@ interface Dose {
   readonly coherence: Result;
   readonly edited_tokens: number;
   readonly text: string;
+  readonly repetition: Result | null;
 }
 
 interface Calibration {

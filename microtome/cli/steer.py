@@ -84,7 +84,8 @@ def steer(
     """Continue a prompt with and without edits of the model, side by side, with the same seed.
 
     Directions come from `microtome direction`, features from `microtome train`.
-    Coherence is the cross-entropy of the edited text under the unedited model.
+    Coherence is the cross-entropy of the edited text under the unedited model; beside it stands the share of the text that repeats itself
+    (groups of four tokens that came before), which that model finds cheap.
 
     Examples:
 
@@ -166,27 +167,32 @@ def _controls(measuring: Measuring, parts: Parts) -> "Controls":
 
 
 def _side_by_side(both: "Comparison", model: "Model") -> list[RenderableType]:
+    from microtome.steering import side_by_side
+
     table = titled(f"{model.ref}{f', a {model.quantised} (quantised) model' if model.quantised else ''}")
     table.add_column("unedited", ratio=1)
     table.add_column("edited", ratio=1)
     table.add_row(Text(plain(both.unedited.text)), Text(plain(both.edited.text)))
     per_token = "" if both.kl is None else f" · KL(edited ‖ unedited) {fmean(both.kl):.3g} nats a token"
     coherence = f" · cross-entropy of the edited text under the unedited model {fmean(both.surprise):.3g} nats a token"
-    return [table, f"{both.edited.n_edited} tokens edited{per_token}{coherence}"]
+    shown = side_by_side(both)
+    repeated = ", ".join(f"{name} {share:.0%}" for name, share in (("edited", shown.repetition), ("unedited", shown.repetition_unedited)) if share)
+    return [table, f"{both.edited.n_edited} tokens edited{per_token}{coherence}{f' · repeats itself: {repeated}' if repeated else ''}"]
 
 
 def _curve(points: "tuple[Dose, ...]", n: int) -> RenderableType:
-    table = titled(
-        f"dose against effect ({points[0].effect.name}, {n} prompt{'s' if n > 1 else ''}) and coherence (nats a token; lower is more coherent)"
-    )
+    cost = "coherence (nats a token; lower is more coherent; a text that repeats itself is cheap, hence the share that does)"
+    table = titled(f"dose against effect ({points[0].effect.name}, {n} prompt{'s' if n > 1 else ''}) and {cost}")
     names = list(points[0].controls)
-    for heading in ("dose", "effect", "95 %", *names, "coherence", "tokens edited", "text"):
+    spread = ["95 %"] if n > 1 else []
+    for heading in ("dose", "effect", *spread, *names, "coherence", "repeats", "tokens edited", "text"):
         table.add_column(heading, justify="left" if heading in ("95 %", "text") else "right")
     for point in points:
-        interval = f"{point.effect.low:.3g} … {point.effect.high:.3g}" if n > 1 else ""
+        interval = [f"{point.effect.low:.3g} … {point.effect.high:.3g}"] if n > 1 else []
         beside = [f"{point.controls[name].value:.3g}" for name in names]
-        cells = (f"{point.dose:g}", f"{point.effect.value:.3g}", interval, *beside, f"{point.coherence.value:.3g}", f"{point.edited_tokens:.4g}")
-        table.add_row(*map(Text, (*cells, plain(point.text))))
+        repeated = "" if point.repetition is None else f"{point.repetition.value:.0%}"
+        cost = (f"{point.coherence.value:.3g}", repeated, f"{point.edited_tokens:.4g}")
+        table.add_row(*map(Text, (f"{point.dose:g}", f"{point.effect.value:.3g}", *interval, *beside, *cost, plain(point.text))))
     return table
 
 

@@ -15,6 +15,7 @@ from microtome.steering.cache_edit import KVEdit
 from microtome.steering.compose import Edits, EditSet, sets_for
 from microtome.steering.generate import Generation, generate
 from microtome.steering.layout import Batch, Prompt
+from microtome.steering.repetition import repeats
 from microtome.steering.report import EditCount
 from microtome.steering.sampling import Sampling
 
@@ -94,6 +95,9 @@ class SideBySide:
     coherence: float
     """Mean of `cross_entropy`; of the unedited text under the same model it is `coherence_unedited`."""
     coherence_unedited: float
+    repetition: float | None
+    """Share of the edited text's groups of four tokens that stood in it before; none where it is shorter. Repetition costs no coherence."""
+    repetition_unedited: float | None
     tokens_edited: int
     """Tokens that at least one edit changed, prompt and generated."""
     counts: tuple[EditCount, ...]
@@ -118,6 +122,8 @@ def side_by_side(both: Comparison) -> SideBySide:
         kl_mean=None if both.kl is None else fmean(both.kl),
         coherence=fmean(both.surprise),
         coherence_unedited=-fmean(sides[0].logprobs),
+        repetition=repeats(both.edited.tokens).share,
+        repetition_unedited=repeats(both.unedited.tokens).share,
         tokens_edited=both.edited.n_edited,
         counts=both.edited.counts,
     )

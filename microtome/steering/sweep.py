@@ -1,4 +1,4 @@
-"""Dose against effect, with what each dose costs: how coherent the unedited model finds the text."""
+"""Dose against effect, with what each dose costs: how coherent the unedited model finds the text, and how much of it repeats."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +11,9 @@ from microtome.stats import Result, bootstrap_ratio
 from microtome.steering.compose import EditSet
 from microtome.steering.edit import Edit
 from microtome.steering.effect import Controls, effects
+from microtome.steering.generate import Generation
 from microtome.steering.measure import Bench, Measure
+from microtome.steering.repetition import repeats
 
 
 def _results(value: Mapping[str, Mapping[str, object]]) -> dict[str, Result]:
@@ -35,6 +37,8 @@ class Dose:
     """Mean over prompts of the tokens changed, prompt and generated."""
     text: str
     """The first prompt's continuation."""
+    repetition: Result | None = None
+    """Share of a text's groups of four tokens that stood in it before, which coherence does not see; none where all texts are shorter."""
 
 
 def sweep(
@@ -60,18 +64,6 @@ def sweep(
         at = chosen.at(dose)
         found = effects(quiet, at, measure=measure, controls=controls)
         made = quiet.continuations(at, prompts=bench.prompts)
-        surprise = bench.surprise(made)
-        totals, counts = [float(each.sum()) for each in surprise], [len(each) for each in surprise]
-        interval = bootstrap_ratio(totals, counts)
-        coherence = Result(
-            name="cross_entropy",
-            value=sum(totals) / sum(counts),
-            low=interval.low,
-            high=interval.high,
-            n=len(made),
-            unit="nats a token",
-            definition="cross-entropy of the edited text under the unedited model",
-        )
         changed = fmean(each.n_edited for each in made)
         points.append(
             Dose(
@@ -79,10 +71,31 @@ def sweep(
                 effect=found.edited,
                 controls=found.controls,
                 margins=found.margins,
-                coherence=coherence,
+                coherence=_coherence(bench, made),
                 edited_tokens=changed,
                 text=made[0].text,
+                repetition=_repetition(made),
             )
         )
         report("doses", i + 1, len(doses), unit="doses")
     return tuple(points)
+
+
+def _coherence(bench: Bench, made: Sequence[Generation]) -> Result:
+    surprise = bench.surprise(made)
+    totals, counts = [float(each.sum()) for each in surprise], [len(each) for each in surprise]
+    return _ratio("cross_entropy", totals, counts, unit="nats a token", definition="cross-entropy of the edited text under the unedited model")
+
+
+def _repetition(made: Sequence[Generation]) -> Result | None:
+    found = [each for each in (repeats(one.tokens) for one in made) if each.of]
+    if not found:
+        return None
+    definition = "1 − distinct groups of four tokens / groups of four tokens of a text (seq-rep-4)"
+    return _ratio("repetition", [each.repeated for each in found], [each.of for each in found], unit="share", definition=definition)
+
+
+def _ratio(name: str, totals: Sequence[float], counts: Sequence[int], *, unit: str, definition: str) -> Result:
+    """Sum over prompts ÷ sum over prompts, with an interval over the prompts."""
+    interval = bootstrap_ratio(totals, counts)
+    return Result(name=name, value=sum(totals) / sum(counts), low=interval.low, high=interval.high, n=len(counts), unit=unit, definition=definition)

@@ -23,7 +23,8 @@ def steering_section(curve: DoseCurve) -> Markup:
         _figure(curves(effect, x_label="dose", y_label=f"effect ({unit})", dots=True, named=False), "Effect: change against the unedited model."),
         _figure(
             curves(cost, x_label="dose", y_label="nats a token", dots=True),
-            "Coherence: cross-entropy of the edited text under the unedited model; low is coherent, and dose 0 is the unedited text's own.",
+            "Coherence: cross-entropy of the edited text under the unedited model; low is coherent, and dose 0 is the unedited text's own. "
+            "A text that repeats itself is cheap too: the table has the share of its groups of four tokens that came before.",
         ),
     )
     keys = [tag("span", tag("i", class_=f"key {series.kind}"), f" {series.name}", class_="legend") for series in effect]
@@ -46,18 +47,20 @@ def _figure(picture: Markup, words: str) -> Markup:
 
 def _table(curve: DoseCurve) -> Markup:
     names = list(curve.points[0].controls)
-    heads = ["dose", "effect", "95 %", *(_NAMES.get(name, name) for name in names), "edit − best control, 95 %", "coherence"]
-    rows = [
-        tag("tr", *(tag("td", cell, class_="num") for cell in (f"{point.dose:g}", *_cells(point, names), f"{point.coherence.value:.3g}")))
-        for point in curve.points
-    ]
+    heads = ["dose", "effect", "95 %", *(_NAMES.get(name, name) for name in names), "edit − best control, 95 %", "coherence", "repeats"]
+    rows = [tag("tr", *(tag("td", cell, class_="num") for cell in (f"{point.dose:g}", *_cells(point, names)))) for point in curve.points]
     return tag("table", tag("thead", tag("tr", *(tag("th", head, class_="num") for head in heads))), tag("tbody", *rows))
 
 
 def _cells(point: Dose, names: list[str]) -> tuple[str, ...]:
     best = max(names, key=lambda name: point.controls[name].value, default=None)
     margin = _interval(point.margins[best]) if best is not None else ""
-    return (f"{point.effect.value:.3g}", _interval(point.effect), *(f"{point.controls[name].value:.3g}" for name in names), margin)
+    cost = (f"{point.coherence.value:.3g}", _share(point.repetition))
+    return (f"{point.effect.value:.3g}", _interval(point.effect), *(f"{point.controls[name].value:.3g}" for name in names), margin, *cost)
+
+
+def _share(repetition: Result | None) -> str:
+    return "" if repetition is None else f"{repetition.value:.0%}"
 
 
 def _interval(result: Result) -> str:

@@ -54,6 +54,7 @@ from microtome.steering import (
     with_component,
 )
 from microtome.steering.component import Workshop
+from microtome.steering.repetition import repeats
 
 V = basis()
 YES = LogitDifference(target=("!",), against=("?",))
@@ -271,6 +272,19 @@ def test_coherence_is_the_cross_entropy_of_the_text_under_the_unedited_model():
     assert point.coherence.value == pytest.approx(total / count, rel=1e-4)
     greedy = sweep(BENCH, edit, measure=YES, doses=(0.0,))[0]
     assert greedy.coherence.value <= point.coherence.value  # what the unedited model itself finds likeliest
+
+
+def test_a_text_that_repeats_itself_is_told_by_its_groups_of_four_tokens():
+    assert repeats([7, 7, 7, 7, 7, 7]) == (2, 3)  # three times the same group
+    assert repeats([1, 2, 3, 4, 1, 2, 3, 4, 5]).share == pytest.approx(1 / 6)  # 1234 came before; 2341, 3412, 4123, 2345 did not
+    assert repeats(range(30)).share == 0
+    assert repeats([1, 1, 1]).share is None
+    constant = Add(component=WRONG, strength=raw(1e4))
+    (point,) = sweep(BENCH, constant, measure=YES, doses=(1.0,))
+    groups = [repeats(generate(MODEL, prompt, edits=constant, sampling=BENCH.sampling)[0].tokens) for prompt in QUESTIONS]
+    assert point.repetition is not None
+    assert point.repetition.value > 0
+    assert point.repetition.value == pytest.approx(sum(each.repeated for each in groups) / sum(each.of for each in groups))
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@ import { Curve } from "./curve.js";
 import { ReproduceFold } from "./reproduce.js";
 import { ModelWait } from "./modelwait.js";
 import { ErrorPanel } from "./states.js";
+import { repeated } from "./twoanswers.js";
 import { useAnswer } from "../lib/api.js";
 import { html, useState } from "../lib/dom.js";
 import { num } from "../lib/format.js";
@@ -36,7 +37,7 @@ function Curves({ doses }) {
   return html`<div class="pair curves">
       <${Curve} at=${at} over="dose" lines=${effect} label=${`effect: ${doses[0].effect.name}, ${doses[0].effect.unit}`} />
       <${Curve} at=${at} over="dose" lines=${[{ name: "edited text", tone: "down", values: doses.map((one) => one.coherence.value) }]} label="coherence: nats a token, low is coherent" /></div>
-    <table class="plain-table"><thead><tr><th class="n">dose</th><th class="n">effect</th><th class="n">random</th><th class="n">coherence</th><th>text</th></tr></thead>
-      <tbody>${doses.map((one) => html`<tr><td class="n">${num(one.dose)}</td><td class="n">${num(one.effect.value)}</td><td class="n">${"random" in one.controls ? num(one.controls.random.value) : ""}</td><td class="n">${num(one.coherence.value)}</td><td class="said">${one.text}</td></tr>`)}</tbody></table>
-    <p class="note">One prompt, so no interval: <code>microtome steer … --prompts FILE</code> measures on many. An effect that comes only where coherence is lost is a broken model.</p>`;
+    <table class="plain-table"><thead><tr><th class="n">dose</th><th class="n">effect</th><th class="n">random</th><th class="n">coherence</th><th class="n">repeats</th><th>text</th></tr></thead>
+      <tbody>${doses.map((one) => html`<tr><td class="n">${num(one.dose)}</td><td class="n">${num(one.effect.value)}</td><td class="n">${"random" in one.controls ? num(one.controls.random.value) : ""}</td><td class="n">${num(one.coherence.value)}</td><td class="n">${repeated(one.repetition?.value)}</td><td class="said">${one.text}</td></tr>`)}</tbody></table>
+    <p class="note">One prompt, so no interval: <code>microtome steer … --prompts FILE</code> measures on many. An effect that comes only where coherence is lost, or where the text repeats itself, is a broken model.</p>`;
 }

@@ -1,7 +1,7 @@
 // Two continuations side by side; a token is tinted by how far apart the edited and the unedited model are there.
 import { Tokens } from "./tokens.js";
 import { html } from "../lib/dom.js";
-import { count, num, tokenText } from "../lib/format.js";
+import { count, num, percent, tokenText } from "../lib/format.js";
 
 /** @param {{ answer: SideBySide }} props */
 export function TwoAnswers({ answer }) {
@@ -11,6 +11,7 @@ export function TwoAnswers({ answer }) {
     ["tokens changed", count(answer.tokens_edited), "", "tokens that at least one edit changed, prompt and continuation"],
     ["KL", answer.kl_mean === null ? "–" : num(answer.kl_mean), "nats a token", "KL(edited ‖ unedited) along the edited continuation"],
     ["coherence", num(answer.coherence), `unedited ${num(answer.coherence_unedited)}`, "cross-entropy of the text under the unedited model, nats a token: low is coherent"],
+    ["repeats itself", repeated(answer.repetition), `unedited ${repeated(answer.repetition_unedited)}`, "groups of four tokens that stood in the text before; a text that repeats itself is cheap for the model, so coherence does not see it"],
   ];
   return html`<dl class="tiles">${facts.map(([name, value, more, tip]) => html`<div data-tip=${tip}><dt>${name}</dt><dd>${value}<small>${more}</small></dd></div>`)}</dl>
     <div class="columns even" id="answers" aria-live="polite">
@@ -27,3 +28,6 @@ function One({ title, side, most, surprise }) {
   return html`<section class="panel"><h2>${title} <small>${side.ending === "length" ? "cut at its length" : `ended: ${side.ending}`}</small></h2>
     <p class="strip-line"><${Tokens} pieces=${side.tokens} activations=${side.kl ?? undefined} max=${most} breaks=${true} tip=${tip} /></p></section>`;
 }
+
+/** @param {number | null | undefined} share of a text that repeats itself; none of a short one */
+export const repeated = (share) => (share === null || share === undefined ? "–" : percent(share));
