@@ -21,6 +21,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: idle thread
 import numpy as np
 import numpy.typing as npt
 import torch
+from limits import product_limit
 from material import SITE, material
 from rows import row
 from torch import nn
@@ -81,7 +82,7 @@ def main() -> None:
             unit="tokens/s",
             equal=equal,
         )
-    reached, limit = speed["ours"] * _flops_a_token(model) / 1e9, _limit()
+    reached, limit = speed["ours"] * _flops_a_token(model) / 1e9, product_limit(512, 1_536, 576)
     row("share of the product limit in reading a corpus", ratio=reached / limit, bar=0.7, ours=round(reached), peer=round(limit), unit="GFLOP/s")
 
 
@@ -94,23 +95,6 @@ def _flops_a_token(model: Model) -> int:
     assert SITE.layer is not None
     blocks = [model.module(Site("resid_pre", layer)) for layer in range(SITE.layer + 1)]
     return 2 * sum(module.weight.numel() for block in blocks for module in block.modules() if isinstance(module, nn.Linear))
-
-
-def _limit() -> float:
-    """GFLOP/s of one product by arranged weights on every core at once."""
-    rows, width, out = 512, 1_536, 576
-    x, weight = torch.randn(rows, width), torch.ops.mkldnn._reorder_linear_weight(torch.randn(out, width), rows)
-
-    def multiply(_: int) -> float:
-        best = float("inf")
-        for _ in range(100):
-            start = time.perf_counter()
-            torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
-            best = min(best, time.perf_counter() - start)
-        return 2 * rows * width * out / best / 1e9
-
-    with core_workers(x.device) as run_all:
-        return sum(run_all(multiply, range(torch.get_num_threads())))
 
 
 if __name__ == "__main__":
