@@ -9,8 +9,9 @@ from cyclopts import Parameter
 
 from microtome.cli.cards import search_view
 from microtome.cli.found import labels_view, prompts_view, separation_view, tests_view, token_view
+from microtome.cli.passages import lines_of
 from microtome.cli.session import Session
-from microtome.errors import CommandInvalid, SystemRefused
+from microtome.errors import CommandInvalid
 
 if TYPE_CHECKING:
     import microtome.features
@@ -97,9 +98,7 @@ def find_features(session: Session, index: "microtome.features.FeatureIndex", as
 
 def texts_of(path: Path) -> list[str]:
     """Texts of a file: a line each, empty ones left out; in a `.jsonl` file a JSON string each, or an object with a `text`."""
-    if not path.is_file():
-        raise SystemRefused("there is no such file.", got=str(path), wanted="a text file with one prompt a line", do="Check the path.")
-    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    lines = lines_of(path)
     if path.suffix != ".jsonl":
         return lines
     found: list[str] = []

@@ -331,7 +331,7 @@ def _trait(text: str, questions: int | None) -> Any:
         chosen = TRAITS[text]
     elif file.is_file():
         try:
-            values = json.loads(file.read_text(encoding="utf-8"))
+            values = json.loads(file.read_text(encoding="utf-8-sig"))
         except ValueError as error:
             raise CommandInvalid(f"{file} is not JSON.", got=str(error), wanted="name, positive, negative, questions", do="Correct it.") from error
         chosen = from_dict(Trait, values)

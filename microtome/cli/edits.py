@@ -110,6 +110,6 @@ def _read(given: Path, library: "Library") -> "EditSet":
         library.open_named(edits)
         return edits
     try:
-        return library.edits(json.loads(given.read_text(encoding="utf-8")))
+        return library.edits(json.loads(given.read_text(encoding="utf-8-sig")))
     except ValueError as error:
         raise EditInvalid(f"{given} is not JSON.", got=str(error), wanted="edits as EditSet.to_json writes them", do="Correct it.") from error

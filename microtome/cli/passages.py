@@ -16,7 +16,7 @@ def passages_of(file: Path, *, chat: bool) -> "list[microtome.directions.Passage
     from microtome.conversation import from_messages
     from microtome.directions import asked
 
-    lines = _lines(file)
+    lines = [line.strip() for line in lines_of(file)]
     if file.suffix != ".jsonl":
         return [asked(line) if chat else line for line in lines]
     found: list[microtome.directions.Passage] = []
@@ -36,7 +36,7 @@ def preferences_of(file: Path, *, chat: bool) -> "list[microtome.directions.reci
     from microtome.directions.recipes import Preference
 
     found: list[Preference] = []
-    for number, line in enumerate(_lines(file), start=1):
+    for number, line in enumerate(lines_of(file), start=1):
         where, wanted = f"{file}:{number}", '{"prompt": …, "target": …, "against": …}'
         row = _object(line, where, wanted=wanted)
         if not all(isinstance(row.get(name), str) for name in ("target", "against")) or not ("messages" in row or isinstance(row.get("prompt"), str)):
@@ -52,7 +52,7 @@ def stories_of(file: Path) -> "list[microtome.directions.recipes.Story]":
     from microtome.directions.recipes import Story
 
     found: list[Story] = []
-    for number, line in enumerate(_lines(file), start=1):
+    for number, line in enumerate(lines_of(file), start=1):
         where, wanted = f"{file}:{number}", '{"sentences": […], "entities": […]}'
         row = _object(line, where, wanted=wanted)
         parts = [row.get("sentences"), row.get("entities")]
@@ -63,15 +63,18 @@ def stories_of(file: Path) -> "list[microtome.directions.recipes.Story]":
     return found
 
 
-def _lines(file: Path) -> list[str]:
+def lines_of(file: Path) -> list[str]:
+    """The lines of a UTF-8 text that are not blank, with their spaces. Raises `CorpusNotFound` and `CorpusInvalid`."""
     if not file.is_file():
-        raise CorpusNotFound(f"there is no file {file}.", got=file, wanted="a .txt or .jsonl file", do="Check the path.")
+        got = f"{file}, a folder" if file.is_dir() else file
+        raise CorpusNotFound(f"there is no file {file}.", got=got, wanted="a .txt or .jsonl file", do="Check the path.")
     try:
-        lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+        text = file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise CorpusInvalid(f"{file} is not UTF-8.", got=str(error), wanted="UTF-8 text", do="Convert it.") from error
+        raise CorpusInvalid(f"{file} is not UTF-8.", got=str(error), wanted="UTF-8 text", do="Convert it: iconv -f UTF-16 -t UTF-8.") from error
+    lines = [line.removesuffix("\r") for line in text.split("\n") if line.strip()]
     if not lines:
-        raise CorpusInvalid(f"{file} holds no passage.", got="no lines", wanted="one passage a line", do="Write some.")
+        raise CorpusInvalid(f"{file} holds no text.", got="no lines", wanted="one text a line", do="Write some.")
     return lines
 
 

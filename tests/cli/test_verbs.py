@@ -100,6 +100,14 @@ def test_an_index_is_asked_with_texts_and_a_token(workspace: Path, tmp_path: Pat
         assert call("show", "notes", *wrong, *there).code == 2
     other.write_text("3\n")
     assert "holds no text" in call("show", "notes", "7", "--test-file", str(other), *there).err
+    file.write_bytes("\ufeffthe cold sea\r\n old \u2028birds\n".encode())
+    tested = call("show", "notes", "7", "--test-file", str(file), *there, "--json").json["tests"]
+    assert [one["text"] for one in tested["tests"]] == ["the cold sea", " old \u2028birds"]
+    file.write_bytes("the cold sea".encode("utf-16"))
+    for line in (("7", "--test-file", str(file)), ("--separate", str(file), str(file)), ("7", "--test-file", str(tmp_path))):
+        refused = call("show", "notes", *line, *there)
+        assert refused.code == 2
+        assert "is not UTF-8" in refused.err or "a folder" in refused.err
 
 
 @pytest.mark.usefixtures("made")
