@@ -39,6 +39,10 @@ class Part:
     """Most examples of each slice of its firings."""
     documents: Annotated[int, Parameter(validator=Number(gte=0))] = 200
     """How many documents a static copy holds."""
+    relations: bool = True
+    """Write links, relations and measurements of each feature into a static copy: most of the time it takes."""
+    kept: Annotated[bool, Parameter(negative=())] = False
+    """Write your notes, verdicts and lists into a static copy; labels of your own are always in it."""
 
 
 def export(
@@ -110,7 +114,9 @@ def export(
             if to == _STATIC:
                 from microtome.web import write_copy
 
-                made = write_copy(index, out, features=chosen, documents=part.documents, progress=session.progress)
+                made = write_copy(
+                    index, out, features=chosen, documents=part.documents, relations=part.relations, kept=part.kept, progress=session.progress
+                )
             else:
                 wanted = Wanted(features=chosen, top=part.top, per_slice=part.per_slice, model=part.model_id, set_name=part.set_name)
                 made = export_index(index.store, out, format_name=to, wanted=wanted, progress=session.progress)

@@ -54,6 +54,11 @@ class Measured(NamedTuple):
     following: int | None
 
 
+def measured(store: Store, *, config: EffectsConfig) -> frozenset[int]:
+    """The features of which something is stored."""
+    return store.catalogue.recorded(store.id, kind=KIND, config=canonical_json(config))
+
+
 def stored(store: Store, feature: int, *, config: EffectsConfig) -> Effects | None:
     """What was measured before with this setting."""
     found = store.catalogue.record(store.id, feature, kind=KIND, config=canonical_json(config))
@@ -64,7 +69,7 @@ def measure(store: Store, model: Model, features: Sequence[int], *, config: Effe
     """Measure those features that have no record yet, and store each as it is done; how many were new."""
     _check(store, model)
     tell = Throttled(progress)
-    done = store.catalogue.recorded(store.id, kind=KIND, config=canonical_json(config))
+    done = measured(store, config=config)
     new = 0
     for number, feature in enumerate(features):
         if feature not in done:

@@ -168,6 +168,10 @@ class FeatureIndex(Keeping, Linking):
             effects.measure(self.store, model, [known], config=config, progress=None)
         return effects.stored(self.store, known, config=config)
 
+    def with_effects(self, config: EffectsConfig = EffectsConfig()) -> frozenset[int]:  # noqa: B008  frozen
+        """The features whose effects are stored."""
+        return effects.measured(self.store, config=config)
+
     def measure_effects(
         self,
         model: Model,

@@ -5,10 +5,13 @@
     data/home.json.gz, data/overview.json.gz
     data/table/0.json.gz, …        4,096 rows of the feature table each
     data/cards/0.json.gz, …        8 cards each
+    data/relations/0.json.gz, …    what the panels of those 8 ask: links, what is alike and fires together, what was measured and dreamt
     data/documents/12.json.gz      a document with every feature that fires in it
+    data/odd.json.gz, data/map.json.gz, data/kept.json.gz
 
-`static/lib/copy.js` answers the pages' questions from these files: sorting, searching and filtering happen in the browser. What needs the model or
-the postings is not there. Files are packed and unpacked by the page, so the host needs no settings. No path of this machine is written.
+`static/lib/copy.js` answers the pages' questions from these files: sorting, searching and filtering happen in the browser. What needs the model
+is not there. Files are packed and unpacked by the page, so the host needs no settings. No path of this machine is written, and what people keep
+(notes, verdicts, lists) only if that is asked for.
 """
 
 import gzip
@@ -19,84 +22,127 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
-from microtome.artifacts import Artifact, Draft, existing
+from microtome.artifacts import FOLDERS, Artifact, Draft, existing
 from microtome.config import canonical_json, fingerprint, to_dict
+from microtome.devices import core_workers
 from microtome.features import FeatureIndex, Overview
+from microtome.features.geometry import map_of
+from microtome.features.odd import dense_ablation
 from microtome.progress import Progress, Throttled
-from microtome.web.recipes import call_of, recipe, show_line
+from microtome.web.copied import WORKSPACE, copied_card, copied_pages, copied_recipe, relations_of
+from microtome.web.recipes import call_of, show_line
 from microtome.web.replies import encode, with_recipe
 
 STATIC = Path(__file__).parent / "static"
 CARDS, ROWS = 8, 4096
 """Cards and rows of the table in a file."""
 _MOST = 1 << 40
-_WORKSPACE = Path("microtome-workspace")
 _POLICY = "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'"
 _TABLE_ONLY = ("count", "decoder_norm", "encoder_norm")
 """Number columns that filters know and rows do not show."""
 
 
 def write_copy(
-    index: FeatureIndex, out: str | Path, *, features: Sequence[int] | None = None, documents: int = 200, progress: Progress | None = None
+    index: FeatureIndex,
+    out: str | Path,
+    *,
+    features: Sequence[int] | None = None,
+    documents: int = 200,
+    relations: bool = True,
+    kept: bool = False,
+    progress: Progress | None = None,
 ) -> Artifact:
     """Write the copy of an index to the folder `out`: whole or absent, resumed if it was interrupted.
 
-    `features` are those whose cards are in it (all rows of the table are); `documents` is how many documents, those that most examples are from.
-    Raises `ArtifactConflict`, `DiskFull`, `FeatureNotFound`.
+    `features` are those that are in it; `documents` is how many documents, those that most examples are from; `relations` adds what the panels
+    below the examples show, most of the time that it takes; `kept` adds notes, verdicts and lists, which are a person's own (labels are always
+    in it). Raises `ArtifactConflict`, `DiskFull`, `FeatureNotFound`.
     """
     chosen = None if features is None else sorted({index.store.known(feature) for feature in features})
-    said = canonical_json([(each.feature, each.text) for each in index.store.catalogue.user_labels(index.id)])
-    config = {"to": "static", "features": chosen, "documents": documents, "user_labels": fingerprint(said)}
+    config = {"to": "static", "features": chosen, "documents": documents, "relations": relations, "kept": kept, "state": _state(index, kept=kept)}
     finished = existing(out, "export", config=config, inputs={"index": index.id})
     if finished is not None:
         return finished
     with Draft.open(out, "export", config=config, inputs={"index": index.id}) as draft:
-        _write(index, draft, chosen=range(index.n_features) if chosen is None else chosen, documents=documents, tell=Throttled(progress))
+        wanted, tell = range(index.n_features) if chosen is None else chosen, Throttled(progress)
+        _write(index, draft, chosen=wanted, documents=documents, relations=relations, kept=kept, tell=tell)
+        if relations:
+            _write_relations(index, draft, chosen=wanted, tell=tell)
         return draft.finish(summary={"format": "static", "features": index.n_features if chosen is None else len(chosen)})
 
 
-def _write(index: FeatureIndex, draft: Draft, *, chosen: Sequence[int], documents: int, tell: Throttled) -> None:
+def _state(index: FeatureIndex, *, kept: bool) -> str:
+    """What a copy shows that can change while the index does not: labels, measurements, dreams, the map, and what is kept."""
+    drawn, losses = map_of(index.store), index.store.losses()
+    labels = [(each.feature, each.text) for each in index.store.catalogue.user_labels(index.id)]
+    dreams = [path.name for path in sorted((index.store.workspace.path / FOLDERS["dream"]).glob("*"))]
+    state = [labels, sorted(index.with_effects()), losses is not None, dreams, drawn and drawn.id, dense_ablation(index) is not None]
+    return fingerprint(canonical_json([*state, index.kept() if kept else None]))
+
+
+def _write(index: FeatureIndex, draft: Draft, *, chosen: Sequence[int], documents: int, relations: bool, kept: bool, tell: Throttled) -> None:
     shown = _documents_of(index, chosen, limit=documents)
-    for name, content in _pages():
+    pages = dict(copied_pages(index, kept=kept))
+    for name, content in pages.items():
+        _put(draft, name, content)
+    for name, content in _pages(tuple(pages)):
         draft.write(name, content)
     overview, rows = index.overview(), index.documents(limit=_MOST).rows
     listed = [row for row in rows if row.doc in shown]
     site = {
         "index": index.name,
         "n_features": index.n_features,
+        "n_rows": len(chosen),
         "cards": CARDS,
         "rows": ROWS,
         "features": None if isinstance(chosen, range) else list(chosen),
+        "relations": relations,
         "documents": listed,
         "n_documents": len(rows),
-        "reproduce": {"table": _recipe(index, call_of("table")), "documents": _recipe(index, call_of("documents"))},
+        "reproduce": {"table": copied_recipe(index, call_of("table")), "documents": copied_recipe(index, call_of("documents"))},
     }
     _put(draft, "site", site)
-    _put(draft, "home", _home(index, overview))
-    _put(draft, "overview", with_recipe(_without_paths(overview), _recipe(index, call_of("overview"))))
-    for number, start in enumerate(range(0, index.n_features, ROWS)):
-        _put(draft, f"table/{number}", _table(index, start))
-        tell("write the table", min(start + ROWS, index.n_features), index.n_features, unit="features")
+    _put(draft, "home", _home(index, overview, features=len(chosen)))
+    _put(draft, "overview", with_recipe(_overview(overview, chosen), copied_recipe(index, call_of("overview"))))
+    table = _table(index, chosen, kept=kept)
+    for number, start in enumerate(range(0, len(table), ROWS)):
+        _put(draft, f"table/{number}", table[start : start + ROWS])
+    tell("write the table", len(table), len(table), unit="features")
     for done, doc in enumerate(sorted(shown), 1):
         if not draft.has(f"data/documents/{doc}.json.gz"):
             view = index.document(doc, limit=_MOST)
-            _put(draft, f"documents/{doc}", with_recipe(view, _recipe(index, call_of("document", doc))))
+            _put(draft, f"documents/{doc}", with_recipe(view, copied_recipe(index, call_of("document", doc))))
         tell("write documents", done, len(shown), unit="documents")
-    _write_cards(index, draft, chosen=chosen, tell=tell)
+    done = 0
+    for number, features in _files(chosen).items():
+        if not draft.has(f"data/cards/{number}.json.gz"):
+            _put(draft, f"cards/{number}", {feature: copied_card(index, feature, kept=kept) for feature in features})
+        done += len(features)
+        tell("write cards", done, len(chosen), unit="features")
 
 
-def _write_cards(index: FeatureIndex, draft: Draft, *, chosen: Sequence[int], tell: Throttled) -> None:
+def _write_relations(index: FeatureIndex, draft: Draft, *, chosen: Sequence[int], tell: Throttled) -> None:
+    files = {number: features for number, features in _files(chosen).items() if not draft.has(f"data/relations/{number}.json.gz")}
+    done = len(chosen) - sum(map(len, files.values()))
+
+    def answers(number: int) -> tuple[int, bytes]:
+        return number, _packed({feature: relations_of(index, feature) for feature in files[number]})
+
+    with core_workers(torch.device("cpu")) as run_all:
+        for number, content in run_all(answers, files):
+            draft.write(f"data/relations/{number}.json.gz", content)
+            done += len(files[number])
+            tell("write relations", done, len(chosen), unit="features")
+
+
+def _files(chosen: Sequence[int]) -> dict[int, list[int]]:
+    """Which features share a file, by its number."""
     files: dict[int, list[int]] = {}
     for feature in chosen:
         files.setdefault(feature // CARDS, []).append(feature)
-    done = 0
-    for number, features in files.items():
-        if not draft.has(f"data/cards/{number}.json.gz"):
-            cards = {feature: with_recipe(index.card(feature), _recipe(index, call_of("card", feature), feature)) for feature in features}
-            _put(draft, f"cards/{number}", cards)
-        done += len(features)
-        tell("write cards", done, len(chosen), unit="features")
+    return files
 
 
 def _documents_of(index: FeatureIndex, chosen: Sequence[int], *, limit: int) -> set[int]:
@@ -109,13 +155,14 @@ def _documents_of(index: FeatureIndex, chosen: Sequence[int], *, limit: int) -> 
     return {int(doc) for doc in best[:limit]}
 
 
-def _pages() -> Iterator[tuple[str, bytes]]:
-    """The pages' own files, and the first page with addresses that hold in any folder."""
+def _pages(there: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+    """The pages' own files, and the first page with addresses that hold in any folder; it names which of the rarer pages are `there`."""
     for path in sorted(STATIC.rglob("*")):
         if path.is_file() and not path.name.endswith(".d.ts") and path.name != "index.html":
             yield f"static/{path.relative_to(STATIC).as_posix()}", path.read_bytes()
     page = re.sub(r'="/static/', '="static/', (STATIC / "index.html").read_text())
-    head = f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}" />\n    <meta name="microtome-copy" content="data/" />\n'
+    head = f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}" />\n'
+    head += f'    <meta name="microtome-copy" content="data/" data-pages="{" ".join(there)}" />\n'
     head += '    <link rel="stylesheet" href="static/css/copy.css" />\n'
     page = page.replace('<meta charset="utf-8" />\n', f'<meta charset="utf-8" />\n    {head}')
     opened = "These pages are read through a web server. In this folder: python -m http.server, then open the address that it prints."
@@ -124,27 +171,35 @@ def _pages() -> Iterator[tuple[str, bytes]]:
     yield "index.html", page.encode()
 
 
-def _table(index: FeatureIndex, start: int) -> list[dict[str, Any]]:
+def _table(index: FeatureIndex, chosen: Sequence[int], *, kept: bool) -> list[dict[str, Any]]:
+    """The rows of these features, with the columns that filters know and rows do not show."""
     numbers = {name: index.store.rows.numbers[name] for name in _TABLE_ONLY}
-    rows = index.table(offset=start, limit=ROWS).rows
-    return [to_dict(row) | {name: column[row.feature].item() for name, column in numbers.items()} for row in rows]
+    said = {one.feature: (one.verdict, one.lists) for one in index.kept().features} if kept else {}
+    wanted, rows = set(chosen), list[dict[str, Any]]()
+    for row in index.table(limit=_MOST).rows:
+        if row.feature in wanted:
+            verdict, lists = said.get(row.feature, ("", ()))
+            rows.append(to_dict(row) | {name: column[row.feature].item() for name, column in numbers.items()} | {"verdict": verdict, "list": lists})
+    return rows
 
 
-def _home(index: FeatureIndex, overview: Overview) -> dict[str, Any]:
-    entry = {"name": index.name, "id": index.id, "error": None, "summary": {"features": index.n_features, "tokens": overview.counts["kept"]}}
-    line = show_line(_WORKSPACE)
+def _home(index: FeatureIndex, overview: Overview, *, features: int) -> dict[str, Any]:
+    entry = {"name": index.name, "id": index.id, "error": None, "summary": {"features": features, "tokens": overview.counts["kept"]}}
+    line = show_line(WORKSPACE)
     return {"workspace": f"a copy of the index {index.name}", "indexes": [entry], "artifacts": {}, "reproduce": {"python": line, "shell": line}}
 
 
-def _without_paths(overview: Overview) -> dict[str, Any]:
-    """The overview, with the names of files in place of their paths."""
+def _overview(overview: Overview, chosen: Sequence[int]) -> dict[str, Any]:
+    """The overview, with the names of files in place of their paths, and those features to begin with that are here."""
     sources = {name: Path(text).name if Path(text).is_absolute() else text for name, text in overview.sources.items()}
-    return to_dict(overview) | {"sources": sources}
-
-
-def _recipe(index: FeatureIndex, call: str, *shown: object) -> dict[str, str]:
-    return recipe(_WORKSPACE, index.name, call, shell=show_line(_WORKSPACE, index.name, *shown))
+    here = set(chosen)
+    examples = [row for row in overview.examples if row.feature in here]
+    return to_dict(overview) | {"sources": sources, "examples": examples, "features_here": len(chosen)}
 
 
 def _put(draft: Draft, name: str, value: Mapping[Any, Any] | Sequence[Any]) -> None:
-    draft.write(f"data/{name}.json.gz", gzip.compress(encode(value), compresslevel=6, mtime=0))
+    draft.write(f"data/{name}.json.gz", _packed(value))
+
+
+def _packed(value: Mapping[Any, Any] | Sequence[Any]) -> bytes:
+    return gzip.compress(encode(value), compresslevel=6, mtime=0)

@@ -3,6 +3,7 @@
 import gzip
 import json
 import re
+import shutil
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -11,10 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi.testclient import TestClient
 from playwright.sync_api import Browser, Page, expect
 
+from microtome.artifacts import Workspace
 from microtome.features import FeatureIndex
+from microtome.features.geometry import MapConfig, make_map
 from microtome.web import write_copy
+from tests.web.answers import asked
 from tests.web.chromium import CHROMIUM, chromium, watched
 from tests.web.small import D_DICT, EMOJI, INDEX, SCRIPT, records
 
@@ -36,6 +41,24 @@ def copy(index: FeatureIndex, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("host") / "some" / "folder"
     write_copy(index, out, documents=1000)
     return out
+
+
+NOTE = "only for me"
+
+
+@pytest.fixture(scope="module")
+def private(copy: Path, workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Beside it a copy of three features of an index with a map, in which somebody has kept things, with what is kept."""
+    place = tmp_path_factory.mktemp("elsewhere") / "workspace"
+    shutil.copytree(workspace, place)
+    index = FeatureIndex.open(Workspace(place).find("index", INDEX), Workspace(place))
+    make_map(index, config=MapConfig(min_cluster=3))
+    index.add_note(9, text=NOTE)
+    index.change_list("sea words", add=[3, 9])
+    index.set_verdict(3, verdict="partly")
+    write_copy(index, copy.parent / "private", features=[9, 40, 3, 3], documents=2, kept=True)
+    write_copy(index, place / "public", features=[9, 40, 3], documents=2)
+    return place / "public"
 
 
 @pytest.fixture(scope="module")
@@ -60,9 +83,9 @@ def page(browser: Browser, hosted: str) -> Iterator[Page]:
     """A page that fails the test on any error of the console or a script, a dialog, or a request that leaves the folder."""
 
     def inside(url: str) -> bool:
-        return url.startswith((hosted, "blob:")) or url.endswith("/favicon.ico")
+        return url.startswith((hosted, hosted.replace("folder", "private"), "blob:")) or url.endswith("/favicon.ico")
 
-    with watched(browser, hosted, inside=inside) as page:
+    with watched(browser, hosted, inside=inside, expected="willReadFrequently") as page:
         yield page
 
 
@@ -81,6 +104,30 @@ def test_the_files_hold_what_the_server_says_and_no_path_of_this_machine(copy: P
             raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
             assert str(workspace).encode() not in raw, path
             assert b"NaN" not in raw or path.suffix == ".js"
+
+
+def test_panels_answer_as_the_server_does(copy: Path, client: TestClient) -> None:
+    found = unpacked(copy / "data/relations/0.json.gz")["3"]
+    asking = {"links twera": "links?rank=twera&limit=8", "links era": "links?rank=era&limit=8", "alike": "alike?limit=8", "around": "around?limit=6"}
+    asking |= {f"coactive {rank}": f"coactive?rank={rank}&limit=10" for rank in ("jaccard", "pmi", "count")} | {"suspects": "suspects?limit=8"}
+    assert set(found) - {"effects"} == set(asking)  # it reads one site, and nothing was dreamt of it
+    for name, url in asking.items():
+        content = dict(found[name])
+        assert "microtome-workspace" in content.pop("reproduce")["python"]
+        assert content == asked(client, f"/api/s/{INDEX}/f/3/{url}"), name
+    odd = unpacked(copy / "data/odd.json.gz")
+    odd.pop("reproduce")
+    assert odd == asked(client, f"/api/s/{INDEX}/odd")
+
+
+def test_what_people_keep_is_in_it_only_when_it_is_asked_for(copy: Path, private: Path) -> None:
+    def mentions(folder: Path) -> list[str]:
+        raw = {path: gzip.decompress(path.read_bytes()) for path in folder.rglob("*.gz")}
+        return sorted(path.name for path, content in raw.items() if NOTE.encode() in content or b"sea words" in content)
+
+    assert mentions(private) == []
+    assert not (private / "data/kept.json.gz").exists()
+    assert mentions(copy.parent / "private") == ["0.json.gz", "0.json.gz", "1.json.gz", "kept.json.gz"]  # the table, two cards and the page
 
 
 def test_some_features_some_documents_and_a_second_run(index: FeatureIndex, tmp_path: Path) -> None:
@@ -106,6 +153,47 @@ def test_every_page_loads_from_its_address(page: Page, hosted: str, width: int) 
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{path} is wider than the window"
         for hidden in (".testbox", "#notes form", ".reproduce a.json", "a[href$='/search']"):
             assert not page.locator(hidden).first.is_visible(), f"{hidden} is shown on {path}"
+
+
+@pytest.mark.browser
+@needs_chromium[1]
+def test_the_panels_of_a_feature_are_there(page: Page, hosted: str) -> None:
+    page.goto(f"{hosted}#/s/{INDEX}/f/3")
+    for panel in ("links", "coactive", "alike", "around", "suspects"):
+        expect(page.locator(f"#{panel} .fold")).to_be_visible()
+    page.locator("#coactive").get_by_role("button", name="PMI").click()
+    expect(page.locator("#coactive [aria-pressed=true]")).to_have_text("PMI")
+    expect(page.locator("#coactive .error")).to_have_count(0)
+    for absent in ("#silenced", "#effects", "#loss", "#dreams", ".steer-link", "#unopened", "a.json"):
+        assert not page.locator(absent).first.is_visible(), absent
+    assert set(page.locator("nav[aria-label=pages] a").all_inner_texts()) - {"Map"} == {INDEX, "Features", "Documents", "Odd"}
+
+
+@pytest.mark.usefixtures("private")
+@pytest.mark.browser
+@needs_chromium[1]
+def test_a_copy_of_some_features_leads_to_no_others_and_shows_what_is_kept(page: Page, hosted: str) -> None:
+    here = f"{hosted.replace('folder', 'private')}#/s/{INDEX}"
+    page.goto(here)
+    expect(page.locator(".remark-line").first).to_have_text(f"This copy holds 3 of the {D_DICT} features.")
+    page.get_by_role("link", name="Features").first.click()
+    expect(page.locator("a.row .number")).to_have_text(["3", "9", "40"])
+    page.locator("a.row").first.click()
+    for step, feature in (("›", 9), ("›", 40), ("‹", 9), ("‹", 3)):
+        page.locator(".stepper").get_by_role("link", name=step).click()
+        expect(page.locator(".stepper b")).to_have_text(str(feature))
+    assert page.locator(".stepper a").count() == 1
+    page.get_by_role("button", name="random").click()
+    expect(page.locator(".stepper b")).to_have_text(re.compile("^(3|9|40)$"))
+    page.get_by_role("link", name="Kept").click()
+    expect(page.locator(".kept-features")).to_contain_text(NOTE)
+    page.locator("#lists").get_by_role("link", name="sea words").click()
+    expect(page.locator("a.row .number")).to_have_text(["3", "9"])
+    page.get_by_role("link", name="Map").click()
+    expect(page.locator(".atlas-stage canvas").first).to_have_attribute("width", re.compile("[1-9]"))
+    page.get_by_role("link", name="Odd").click()
+    expect(page.locator("h1")).to_have_text("Odd features")
+    expect(page.locator(".error:visible")).to_have_count(0)
 
 
 @pytest.mark.browser

@@ -1,4 +1,5 @@
 // The frame around every page: which page an address means, the bar at the top, the keys that work everywhere.
+import { isThere } from "./lib/copy.js";
 import { html, render, signal, useState } from "./lib/dom.js";
 import { focus, useKeys } from "./lib/keys.js";
 import { address, at, go, home, place, plain } from "./lib/place.js";
@@ -67,11 +68,7 @@ function TopBar({ index, other }) {
       ${tab(at(index), index, here === "")}
       ${tab(`${at(index)}/features`, "Features", here === "features" || here === "f")}
       ${tab(`${at(index)}/documents`, "Documents", here === "documents" || here === "d")}
-      ${tab(`${at(index)}/search`, "Find by text", here === "search")}
-      ${tab(`${at(index)}/steer`, "Steer", here === "steer")}
-      ${tab(`${at(index)}/odd`, "Odd", here === "odd")}
-      ${tab(`${at(index)}/map`, "Map", here === "map")}
-      ${tab(`${at(index)}/kept`, "Kept", here === "kept")}</nav>
+      ${[["search", "Find by text"], ["steer", "Steer"], ["odd", "Odd"], ["map", "Map"], ["kept", "Kept"]].map(([page, name]) => isThere(page) && tab(`${at(index)}/${page}`, name, here === page))}</nav>
       <form role="search" onSubmit=${search}><input id="search" type="search" aria-label="search" placeholder="Label or number   /" value=${text} maxlength="500" onInput=${(/** @type {any} */ event) => setText(event.currentTarget.value)} /></form>`}
     ${other && html`<nav aria-label="pages">${tab("/", "Workspace", false)}${tab(place.value.path, other, true)}</nav>`}
     <span class="tools"><button class="plain" onClick=${switchTheme} aria-label="light or dark" data-tip="light or dark (d)">◐</button><button class="plain" onClick=${() => (isHelpOpen.value = true)} aria-label="help" data-tip="keys (?)">?</button></span>
@@ -107,4 +104,6 @@ function App() {
 }
 
 startTips();
-render(html`<${App} />`, /** @type {HTMLElement} */ (document.getElementById("app")));
+const app = /** @type {HTMLElement} */ (document.getElementById("app"));
+app.replaceChildren(); // what stands there for who opens a copy's file without a server
+render(html`<${App} />`, app);

@@ -4,10 +4,17 @@ import { select } from "./filter.js";
 /** @typedef {import("./api.js").FourParts} FourParts */
 /** @typedef {{ value: any } | { parts: FourParts }} Answer */
 
-const BASE = document.querySelector('meta[name="microtome-copy"]')?.getAttribute("content") ?? "";
+const ABOUT = document.querySelector('meta[name="microtome-copy"]');
+const BASE = ABOUT?.getAttribute("content") ?? "";
 
 /** Whether these pages are such a copy. */
 export const isCopy = BASE !== "";
+
+/** Those of its pages that another copy may lack. */
+const PAGES = ABOUT?.getAttribute("data-pages")?.split(" ") ?? [];
+
+/** Whether a page of an index can be shown here: in a copy, only if it was written. @param {string} name */
+export const isThere = (name) => !isCopy || PAGES.includes(name);
 
 const KEPT = 96;
 const LISTED = 60;
@@ -75,6 +82,10 @@ export async function answer(url) {
     if (parts[0] === "features") return await table(site, asked);
     if (parts[0] === "documents") return { value: listing(site, asked) };
     if (parts[0] === "f" && parts.length === 2) return await card(site, Number(parts[1]));
+    if (parts[0] === "f" && parts.length === 3) return await relation(site, Number(parts[1]), [parts[2], asked.get("rank")].filter(Boolean).join(" "));
+    if (parts[0] === "select") return await selected(site, asked);
+    if (parts.length === 1 && isThere(parts[0])) return { value: await file(parts[0]) };
+    if (parts.join("/") === "odd/ablation" && isThere("ablation")) return { value: await file("ablation") };
     if (parts[0] === "d" && parts.length === 2) return await page(site, Number(parts[1]), asked);
     if (parts[0] === "d" && parts[2] === "t") return await token(site, Number(parts[1]), Number(parts[3]));
   } catch (error) {
@@ -89,7 +100,20 @@ async function card(site, feature) {
   const isThere = Number.isInteger(feature) && feature >= 0 && feature < site.n_features && (site.features === null || site.features.includes(feature));
   if (!isThere) return { parts: notHere(`feature ${feature}`) };
   const found = (await file(`cards/${Math.floor(feature / site.cards)}`))[feature];
-  return { value: found };
+  return { value: { ...found, others: site.features } };
+}
+
+/** What a panel of a feature asks. @param {any} site @param {number} feature @param {string} what @returns {Promise<Answer>} */
+async function relation(site, feature, what) {
+  const isHere = site.relations && (site.features === null || site.features.includes(feature));
+  const value = isHere ? (await file(`relations/${Math.floor(feature / site.cards)}`))[feature][what] : null;
+  return value ? { value } : { parts: notHere("this") };
+}
+
+/** The features that a filter and a search leave. @param {any} site @param {URLSearchParams} asked @returns {Promise<Answer>} */
+async function selected(site, asked) {
+  const found = await passing(site, asked);
+  return "parts" in found ? found : { value: { features: found.rows.map((row) => row.feature), reproduce: site.reproduce.table } };
 }
 
 /** A page of the feature table: without a question only the files that it lies in are read. @param {any} site @param {URLSearchParams} asked @returns {Promise<Answer>} */
@@ -98,19 +122,33 @@ async function table(site, asked) {
   const sort = asked.get("sort") ?? "feature";
   const descending = asked.get("descending") === "true";
   const [filter, search] = [asked.get("filter") ?? "", asked.get("search") ?? ""];
-  const about = { n_features: site.n_features, offset, limit, sort, descending, filter, search, reproduce: site.reproduce.table };
+  const about = { n_features: site.n_rows, offset, limit, sort, descending, filter, search, reproduce: site.reproduce.table };
   const isPlain = sort === "feature" && !descending && !filter.trim() && !search.trim();
-  const last = Math.max(0, Math.ceil(site.n_features / site.rows) - 1);
-  const [from, to] = isPlain ? [Math.floor(offset / site.rows), Math.min(last, Math.floor((offset + limit - 1) / site.rows))] : [0, last];
-  const shards = await Promise.all(Array.from({ length: Math.max(0, to - from + 1) }, (_, i) => file(`table/${from + i}`)));
-  const rows = shards.flat();
-  if (isPlain) return { value: { ...about, rows: rows.slice(offset - from * site.rows, offset - from * site.rows + limit), total: site.n_features } };
-  const found = select(rows, filter);
+  if (isPlain) {
+    const [from, to] = [offset, offset + limit - 1].map((row) => Math.floor(row / site.rows));
+    const rows = await rowsOf(site, from, to);
+    return { value: { ...about, rows: rows.slice(offset - from * site.rows, offset - from * site.rows + limit), total: site.n_rows } };
+  }
+  const found = await passing(site, asked);
   if ("parts" in found) return found;
+  const { rows } = found;
   if (rows.length && !(sort in rows[0])) return { parts: { error: "QueryInvalid", what: `the feature table has no column "${sort}".`, got: sort, wanted: Object.keys(rows[0]).join(", "), do: "Sort by one of these." } };
-  const words = search.toLowerCase().match(/[\p{L}\p{N}_]+/gu) ?? [];
-  const passing = found.rows.filter((row) => startsWords(row.label, words));
-  return { value: { ...about, rows: ordered(passing, sort, descending).slice(offset, offset + limit), total: passing.length } };
+  return { value: { ...about, rows: ordered(rows, sort, descending).slice(offset, offset + limit), total: rows.length } };
+}
+
+/** The rows in some files of the table, as far as there are any. @param {any} site @param {number} from @param {number} to @returns {Promise<any[]>} */
+async function rowsOf(site, from, to) {
+  const last = Math.min(to, Math.ceil(site.n_rows / site.rows) - 1);
+  const parts = await Promise.all(Array.from({ length: Math.max(0, last - from + 1) }, (_, i) => file(`table/${from + i}`)));
+  return parts.flat();
+}
+
+/** The rows of the table that a filter and a search leave. @param {any} site @param {URLSearchParams} asked @returns {Promise<{ rows: readonly any[] } | { parts: FourParts }>} */
+async function passing(site, asked) {
+  const found = select(await rowsOf(site, 0, Infinity), asked.get("filter") ?? "");
+  if ("parts" in found) return found;
+  const words = (asked.get("search") ?? "").toLowerCase().match(/[\p{L}\p{N}_]+/gu) ?? [];
+  return { rows: found.rows.filter((row) => startsWords(row.label, words)) };
 }
 
 /** Whether a word of the text begins with each of these. @param {string} text @param {readonly string[]} words */

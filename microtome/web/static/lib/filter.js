@@ -8,8 +8,8 @@ const DEEPEST = 50;
 
 /** @type {Record<string, (a: number, b: number) => boolean>} */
 const NUMBERS = { ">": (a, b) => a > b, ">=": (a, b) => a >= b, "<": (a, b) => a < b, "<=": (a, b) => a <= b, "=": (a, b) => a === b, "==": (a, b) => a === b, "!=": (a, b) => a !== b };
-/** @type {Record<string, (a: string, b: string) => boolean>} */
-const TEXTS = { "=": (a, b) => a === b, "==": (a, b) => a === b, "!=": (a, b) => a !== b, "~": (a, b) => a.includes(b), "!~": (a, b) => !a.includes(b) };
+/** @type {Record<string, (a: string, b: string) => boolean>} a list of texts holds when one of them does; with ! when none does */
+const TEXTS = { "=": (a, b) => a === b, "==": (a, b) => a === b, "!=": (a, b) => a === b, "~": (a, b) => a.includes(b), "!~": (a, b) => a.includes(b) };
 
 /** What a filter that cannot be read is told. */
 class Unreadable extends Error {
@@ -82,7 +82,8 @@ function reading(filter, example) {
     const value = tokens[next].text;
     if (!isNumber) {
       const wanted = (tokens[next++].isText ? value.slice(1, -1).replace(/\\(.)/g, "$1") : value).toLowerCase();
-      return (row) => TEXTS[compare](row[name].toLowerCase(), wanted);
+      const isNot = compare.startsWith("!");
+      return (row) => [row[name]].flat().some((/** @type {string} */ text) => TEXTS[compare](text.toLowerCase(), wanted)) !== isNot;
     }
     const number = value.endsWith("%") ? Number(value.slice(0, -1)) / 100 : Number(value);
     if (Number.isNaN(number)) throw bad(`a number to compare ${name} with`);

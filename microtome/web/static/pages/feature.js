@@ -19,42 +19,53 @@ import { ErrorPanel, Loading } from "../panels/states.js";
 import { SuspectsPanel } from "../panels/suspects.js";
 import { TestBox } from "../panels/testbox.js";
 import { get, useAnswer } from "../lib/api.js";
+import { isThere } from "../lib/copy.js";
 import { html, useEffect } from "../lib/dom.js";
 import { count, num, percent } from "../lib/format.js";
 import { focus, useKeys } from "../lib/keys.js";
 import { address, at, go, place } from "../lib/place.js";
+
+/** @typedef {Card & { reproduce: any, others?: readonly number[] | null }} OneCard `others`: the features of a copy that holds some */
+
+/** The feature before or after this one, of those that are here. @param {OneCard | null} card @param {number} step */
+function beside(card, step) {
+  if (!card) return null;
+  const to = card.others ? card.others[card.others.indexOf(card.feature) + step] : card.feature + step;
+  return to >= 0 && to < card.n_features ? to : null;
+}
 
 /** @param {{ index: string, id: string }} props */
 export function FeaturePage({ index, id }) {
   const feature = Number(id);
   const json = `/api${at(index)}/f/${id}`;
   const { value, error, loading, again } = useAnswer(json);
-  const card = /** @type {(Card & { reproduce: any }) | null} */ (value);
+  const card = /** @type {OneCard | null} */ (value);
   const { query } = place.value;
   const kept = { test: query.get("test"), whole: query.get("whole"), slice: query.get("slice"), wide: query.get("wide"), in: query.get("in"), breaks: query.get("breaks"), links: query.get("links"), together: query.get("together"), elsewhere: query.get("elsewhere") };
   /** @param {number} to */
   const link = (to) => address(`${at(index)}/f/${to}`, kept);
   /** @param {number} step */
   const move = (step) => {
-    const to = feature + step;
-    if (card && to >= 0 && to < card.n_features) go(link(to));
+    const to = beside(card, step);
+    if (to !== null) go(link(to));
   };
-  const random = () => card && go(link(Math.floor(Math.random() * card.n_features)));
+  const random = () => card && go(link(card.others ? card.others[Math.floor(Math.random() * card.others.length)] : Math.floor(Math.random() * card.n_features)));
   useKeys({ j: () => move(1), ArrowRight: () => move(1), k: () => move(-1), ArrowLeft: () => move(-1), r: random, t: () => focus("#test-text") });
   useEffect(() => {
     document.title = `${id}${card && card.feature === feature ? ` ${card.label.text}` : ""} · ${index}`;
     if (!card) return;
-    for (const to of [feature + 1, feature - 1]) if (to >= 0 && to < card.n_features) get(`/api${at(index)}/f/${to}`).catch(() => null);
+    for (const to of [beside(card, 1), beside(card, -1)]) if (to !== null) get(`/api${at(index)}/f/${to}`).catch(() => null);
   }, [card, id]);
   if (error) return html`<${ErrorPanel} error=${error} again=${again} />`;
   if (!card) return html`<${Loading} lines=${12} />`;
+  const [before, after] = [beside(card, -1), beside(card, 1)];
   return html`<article class=${`feature ${loading ? "stale" : ""}`}>
     <nav class="stepper" aria-label="features">
-      ${feature > 0 ? html`<a href=${link(feature - 1)} rel="prev" data-tip="k">‹</a>` : html`<span>‹</span>`}
+      ${before !== null ? html`<a href=${link(before)} rel="prev" data-tip="k">‹</a>` : html`<span>‹</span>`}
       <span>Feature <b>${count(card.feature)}</b> of ${count(card.n_features)}</span>
-      ${feature < card.n_features - 1 ? html`<a href=${link(feature + 1)} rel="next" data-tip="j">›</a>` : html`<span>›</span>`}
+      ${after !== null ? html`<a href=${link(after)} rel="next" data-tip="j">›</a>` : html`<span>›</span>`}
       <button class="plain" onClick=${random} data-tip="r">random</button>
-      ${card.statistics.count > 0 && html`<a class="steer-link" href=${address(`${at(index)}/steer`, { edits: `clamp ${card.feature}=5max`, text: query.get("test") })} data-tip="continue a prompt with this feature held at a multiple of its maximum">Steer with it</a>`}
+      ${isThere("steer") && card.statistics.count > 0 && html`<a class="steer-link" href=${address(`${at(index)}/steer`, { edits: `clamp ${card.feature}=5max`, text: query.get("test") })} data-tip="continue a prompt with this feature held at a multiple of its maximum">Steer with it</a>`}
     </nav>
     <${LabelPanel} card=${card} onChange=${again} />
     <${Facts} card=${card} />

@@ -1,4 +1,5 @@
 // The foot of every page: the line that gives the same from Python or a shell, and the page's JSON.
+import { isCopy } from "../lib/copy.js";
 import { html, useState } from "../lib/dom.js";
 
 /** The same for one panel of a page, folded away. @param {{ recipe?: { python: string, shell: string }, json: string }} props */
@@ -24,7 +25,7 @@ export function Reproduce({ recipe, json, what = "page" }) {
         <button aria-pressed=${kind === "shell"} onClick=${() => setKind("shell")}>Shell</button>
       </span>
       <button class="plain" onClick=${copy}>${copied ? "Copied" : "Copy"}</button>
-      <a class="json" href=${json}>JSON of this ${what}</a>
+      ${!isCopy && html`<a class="json" href=${json}>JSON of this ${what}</a>`}
     </div>
     ${recipe && html`<pre><code>${recipe[kind]}</code></pre>`}
   </footer>`;
