@@ -14,17 +14,19 @@ from microtome.web.shelf import Shelf
 
 MAX_TEXT_CHARS = 20_000
 MAX_QUERY_CHARS = 2_000
+"""Most characters of what is no text to run a model on."""
 MAX_TEXTS = 200
 """Most prompts of one question."""
 
 IndexName = Annotated[str, Path(min_length=1, max_length=200, pattern=r"^[^./\\][^/\\]*$")]
 Number = Annotated[int, Path(ge=0, le=2**40)]
-Text = Annotated[str, Query(max_length=MAX_QUERY_CHARS)]
+Text = Annotated[str, Query(max_length=MAX_TEXT_CHARS)]
 MAX_RANK_CHARS = 20
 Rank = Annotated[str, Query(max_length=MAX_RANK_CHARS)]
 Limit = Annotated[int, Query(ge=1, le=500)]
-Texts = Annotated[list[Annotated[str, Field(max_length=MAX_QUERY_CHARS)]], Query(max_length=MAX_TEXTS)]
-LongTexts = Annotated[list[Annotated[str, Field(max_length=MAX_TEXT_CHARS)]], Field(max_length=MAX_TEXTS)]
+_Prompts = list[Annotated[str, Field(max_length=MAX_TEXT_CHARS)]]
+Texts = Annotated[_Prompts, Query(max_length=MAX_TEXTS)]
+LongTexts = Annotated[_Prompts, Field(max_length=MAX_TEXTS)]
 
 
 class TextBody(BaseModel):
@@ -163,7 +165,9 @@ def _add_searches(router: APIRouter, shelf: Shelf, desk: ModelDesk) -> None:
         return prompts(request, name, asked)
 
     @router.get("/s/{name}/token")
-    def token(request: Request, *, name: IndexName, text: Text, spellings: bool = False, limit: Limit = 50) -> Response:
+    def token(
+        request: Request, *, name: IndexName, text: Annotated[str, Query(max_length=MAX_QUERY_CHARS)], spellings: bool = False, limit: Limit = 50
+    ) -> Response:
         options: dict[str, Any] = {"spellings": spellings, "limit": limit}
         lines = recipe(where, name, call_of("by_token", text, **options), shell=curl_of(request))
         return reply(request, with_recipe(shelf.index(name).by_token(text, **options), lines))

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import uvicorn
+from fastapi import FastAPI
 
 from microtome.errors import ConfigError, PortTaken
 from microtome.web.app import create_app
@@ -18,6 +19,8 @@ from microtome.web.guard import is_loopback
 from microtome.web.model_desk import ModelLoader
 
 MAX_PORT = 65_535
+MAX_HEAD_BYTES = 512 * 1024
+"""Of a request. Texts stand in the addresses of pages, and a character of the longest takes up to twelve bytes there."""
 
 
 def serve(
@@ -47,8 +50,14 @@ def serve(
             with contextlib.suppress(webbrowser.Error):
                 webbrowser.open(address)
         app = create_app(workspace, model_loader=model_loader, token=token, models=models)
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, server_header=False))
-        server.run(sockets=[listener])
+        server_of(app).run(sockets=[listener])
+
+
+def server_of(app: FastAPI) -> uvicorn.Server:
+    """What answers on a socket: it says nothing of itself, and takes addresses that hold a long text."""
+    return uvicorn.Server(
+        uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, h11_max_incomplete_event_size=MAX_HEAD_BYTES)
+    )
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -11,6 +11,7 @@ import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
 from microtome.web import create_app
+from microtome.web.api_texts import MAX_TEXT_CHARS
 from tests.web.chromium import CHROMIUM, EXPECTED, chromium, same_host, watched
 from tests.web.serving import serving
 from tests.web.small import D_DICT, EMOJI, INDEX, SCRIPT, records
@@ -227,6 +228,41 @@ def test_any_text_can_be_tested_and_the_address_keeps_it(page: Page) -> None:
     expect(page.locator(".stepper b")).to_have_text("4")
     assert "test=butter" in here(page)
     expect(page.locator(".answer .strip")).to_have_text("butter " + EMOJI)
+
+
+def test_a_long_text_is_taken_whole_or_refused(page: Page) -> None:
+    page.goto(f"/s/{INDEX}/f/3")
+    page.locator("#test-text").fill("🦊" * MAX_TEXT_CHARS)
+    expect(page.locator("#test .flag")).to_have_count(0)
+    page.locator("#test-text").fill("the ship " * 3000)
+    expect(page.locator("#test .flag")).to_contain_text("27,000 characters: at most 20,000")
+    expect(page.locator("#test button.main")).to_be_disabled()
+    prompts = [f"the ship {'and the storm ' * 8}{i}" for i in range(30)]
+    page.locator("#test-text").fill("\n".join(prompts))
+    page.locator("#test button.main").click()
+    expect(page.locator(".prompts tbody tr")).to_have_count(len(prompts))
+    page.reload()
+    expect(page.locator("#test-text")).to_have_value("\n".join(prompts))
+    page.locator("#test summary").click()
+    twin = page.locator("#test .json").get_attribute("href")
+    assert twin is not None
+    assert page.request.get(twin).ok
+
+
+def test_two_sets_need_two_texts_on_each_side_and_links_hold_whole_prompts(page: Page) -> None:
+    page.goto(f"/s/{INDEX}/search?by=sets&plus=the+ship&minus=the+bread")
+    expect(page.locator(".testbox .note")).to_contain_text("two texts or more")
+    expect(page.locator(".testbox button.main")).to_be_disabled()
+    ships, breads = ([f"the {word} {'and the storm ' * 8}{i}" for i in range(90)] for word in ("ship", "bread"))
+    page.locator("#test-text").fill("\n".join(ships))
+    page.locator("#minus-text").fill("\n".join(breads))
+    expect(page.locator(".testbox .note")).not_to_contain_text("two texts or more")
+    page.locator(".testbox button.main").click()
+    expect(page.locator(".plain-table a").first).to_be_visible(timeout=60_000)
+    link = page.locator(".plain-table a").first.get_attribute("href")
+    taken = parse_qs(urlsplit(link or "").query)["test"][0].split("\n")
+    assert len(ships) < len(taken) < len(ships + breads)
+    assert taken == (ships + breads)[: len(taken)]
 
 
 def test_each_line_of_the_box_is_a_prompt_unless_it_is_one_text(page: Page) -> None:

@@ -1,13 +1,17 @@
 """Listening: a free port, a taken one, and a token off loopback."""
 
 import socket
+from http.client import HTTPConnection
 from pathlib import Path
+from urllib.parse import quote, urlsplit
 
 import pytest
 import uvicorn
 
 from microtome.errors import ConfigError, PortTaken
 from microtome.web import serve, server
+from microtome.web.api_texts import MAX_TEXT_CHARS
+from tests.web.small import INDEX
 
 
 def test_a_taken_port_is_named_and_a_free_one_offered() -> None:
@@ -25,6 +29,14 @@ def test_small_answers_do_not_wait_for_a_full_packet() -> None:
     """asyncio sets TCP_NODELAY only on sockets that name their protocol; without it an answer in two writes takes 40 ms more."""
     with server.listen("127.0.0.1", 0) as listener:
         assert listener.proto == socket.IPPROTO_TCP
+
+
+def test_an_address_may_hold_the_longest_text(served: str) -> None:
+    parts = urlsplit(served)
+    connection = HTTPConnection(parts.hostname or "", parts.port or 0)
+    connection.request("GET", f"/s/{INDEX}/f/3?test={quote('🦊' * MAX_TEXT_CHARS)}")
+    assert connection.getresponse().status == 200
+    connection.close()
 
 
 def test_an_address_of_no_machine() -> None:

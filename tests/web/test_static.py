@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import microtome.web
+from microtome.web.api_texts import MAX_TEXT_CHARS, MAX_TEXTS
 
 ROOT = Path(__file__).parents[2]
 STATIC = Path(microtome.web.__file__).parent / "static"
@@ -48,6 +49,11 @@ def test_no_file_reaches_outside_or_makes_markup_of_text(path: Path) -> None:
     assert not re.search(r"(src|href|from|import|url)\s*[=(]?\s*[\"'(]?(https?:)?//(?!www\.w3\.org)", text)
     assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|dangerouslySetInnerHTML|\beval\(|new Function", text)
     assert len(text.splitlines()) <= 500
+
+
+def test_the_boxes_take_as_much_as_the_server() -> None:
+    said = dict(re.findall(r"export const (TEXT_CHARS|TEXTS) = (\d+);", (STATIC / "panels" / "textbox.js").read_text()))
+    assert {name: int(value) for name, value in said.items()} == {"TEXT_CHARS": MAX_TEXT_CHARS, "TEXTS": MAX_TEXTS}
 
 
 def test_the_types_of_the_pages_check() -> None:

@@ -5,6 +5,7 @@ import { ModelWait } from "../panels/modelwait.js";
 import { PartFinder } from "../panels/partfinder.js";
 import { Reproduce } from "../panels/reproduce.js";
 import { Empty, ErrorPanel } from "../panels/states.js";
+import { fits, TEXT_CHARS, TextBox, TooLong } from "../panels/textbox.js";
 import { TwoAnswers } from "../panels/twoanswers.js";
 import { useAnswer } from "../lib/api.js";
 import { html, useEffect, useLayoutEffect, useState } from "../lib/dom.js";
@@ -49,7 +50,7 @@ export function SteerPage({ index }) {
     event.preventDefault();
     if (ready) run();
   };
-  const ready = text.trim() !== "" && body.edit.length > 0;
+  const ready = text.trim() !== "" && fits(text) && body.edit.length > 0;
   const isStale = ran !== "" && JSON.stringify({ ...body, text, system }) !== ran;
   return html`<header class="title"><h1>Steering</h1><p class="quiet">the same prompt without and with edits, with the same random numbers</p></header>
     <div class="steer">
@@ -60,11 +61,12 @@ export function SteerPage({ index }) {
       <section class="panel testbox" id="prompt">
         <div class="bar-head"><h2>Prompt</h2><span class="choice" role="group" aria-label="kind of prompt">
           <button aria-pressed=${!body.chat} onClick=${() => setQuery({ chat: null })}>Text</button><button aria-pressed=${body.chat} onClick=${() => setQuery({ chat: 1 })}>Chat</button></span></div>
-        ${body.chat && html`<input class="system" aria-label="system prompt" maxlength="2000" placeholder="System prompt (none)" value=${system} onInput=${(/** @type {any} */ event) => setSystem(event.currentTarget.value)} />`}
+        ${body.chat && html`<input class="system" dir="auto" aria-label="system prompt" maxlength=${TEXT_CHARS} placeholder="System prompt (none)" value=${system} onInput=${(/** @type {any} */ event) => setSystem(event.currentTarget.value)} />`}
         <div class="entry">
-          <textarea id="test-text" rows="3" maxlength="2000" aria-label="prompt" placeholder=${body.chat ? "What the user says" : "A text that is continued"} value=${text} onInput=${(/** @type {any} */ event) => setText(event.currentTarget.value)} onKeyDown=${press}></textarea>
+          <${TextBox} id="test-text" label="prompt" rows=${3} hint=${body.chat ? "What the user says" : "A text that is continued"} text=${text} set=${setText} press=${press} />
           <button class="main" id="run" disabled=${!ready} onClick=${run}>Run</button>
         </div>
+        <${TooLong} text=${text} />
         <p class="numbers">${NUMBERS.map(([name, label, usual, tip]) => html`<label data-tip=${tip}>${label} <input type="number" name=${name} min="0" max=${name === "tokens" ? 200 : undefined} step=${name === "temperature" ? 0.1 : 1} value=${body[name]}
           onChange=${(/** @type {any} */ event) => setQuery({ [name]: Number(event.currentTarget.value) === usual ? null : event.currentTarget.value })} /></label>`)}</p>
         ${loading && html`<${ModelWait} index=${index} />`}

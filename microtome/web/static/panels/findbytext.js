@@ -5,6 +5,7 @@ import { ModelWait } from "./modelwait.js";
 import { RankChoice } from "./rank.js";
 import { Reproduce } from "./reproduce.js";
 import { Empty, ErrorPanel } from "./states.js";
+import { fits, TextBox, TooLong } from "./textbox.js";
 import { Tokens, tokenTip } from "./tokens.js";
 import { PAUSE, useAnswer } from "../lib/api.js";
 import { html, useLayoutEffect, useState } from "../lib/dom.js";
@@ -22,20 +23,21 @@ export function FindByText({ index }) {
   useLayoutEffect(() => setPainted(-1), [asked, rank]);
   const { value, error, loading, again } = useAnswer(asked ? `/api${at(index)}/search` : null, { text: asked, rank }, PAUSE);
   const found = /** @type {(Search & { reproduce: any }) | null} */ (asked ? value : null);
+  const isReady = text !== "" && fits(text);
   const run = () => (text === asked ? again() : setQuery({ text }, { push: true }));
   /** @param {KeyboardEvent} event */
   const press = (event) => {
     if (event.key !== "Enter" || event.shiftKey) return;
     event.preventDefault();
-    run();
+    if (isReady || !text) run();
   };
   const hit = found?.hits.find((one) => one.feature === painted) ?? found?.hits[0];
   return html`<section class="panel testbox">
       <div class="entry">
-        <textarea id="test-text" rows="3" maxlength="2000" aria-label="text" placeholder="Type a text and press Enter: the model runs on it, and the features that fire are ranked." value=${text}
-          onInput=${(/** @type {any} */ event) => setText(event.currentTarget.value)} onKeyDown=${press}></textarea>
-        <button class="main" disabled=${!text} onClick=${run}>Run</button>
+        <${TextBox} id="test-text" label="text" rows=${3} hint="Type a text and press Enter: the model runs on it, and the features that fire are ranked." text=${text} set=${setText} press=${press} />
+        <button class="main" disabled=${!isReady} onClick=${run}>Run</button>
       </div>
+      <${TooLong} text=${text} />
       ${loading && asked && html`<${ModelWait} index=${index} />`}
       ${found && hit && html`<p class="strip-line"><${Tokens} pieces=${found.pieces} activations=${hit.activations} max=${hit.max} peak=${hit.peak} breaks=${true} tip=${(/** @type {number} */ i) => (hit.activations[i] > 0 ? tokenTip(found.pieces[i], hit.activations[i], (hit.activations[i] * hit.share_of_max) / hit.max) : undefined)} /></p>
         <p class="note">Painted: feature ${hit.feature}, ${hit.label}. Point at a line below to paint another.</p>`}

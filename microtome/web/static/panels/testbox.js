@@ -3,6 +3,7 @@ import { ModelWait } from "./modelwait.js";
 import { PromptTable } from "./prompttable.js";
 import { ReproduceFold } from "./reproduce.js";
 import { ErrorPanel } from "./states.js";
+import { fits, TextBox, TooLong } from "./textbox.js";
 import { Tokens, tokenTip } from "./tokens.js";
 import { PAUSE, useAnswer } from "../lib/api.js";
 import { html, useLayoutEffect, useState } from "../lib/dom.js";
@@ -21,20 +22,21 @@ export function TestBox({ index, feature }) {
   const url = `/api${at(index)}/f/${feature}/${many ? "tests" : "test"}`;
   const { value, error, loading, again } = useAnswer(asked ? url : null, many ? { texts: lines } : { text: asked }, PAUSE);
   const answer = /** @type {((TextTest | TextTests) & { reproduce: any }) | null} */ (asked && value && /** @type {TextTest} */ (value).feature === feature ? value : null);
+  const isReady = text.trim() !== "" && fits(text);
   const run = () => (text === asked && asked ? again() : setQuery({ test: text }));
   /** @param {KeyboardEvent} event */
   const press = (event) => {
     if (event.key !== "Enter" || event.shiftKey) return;
     event.preventDefault();
-    run();
+    if (isReady || !text) run();
   };
   const json = many ? address(url, { text: lines }) : address(url, { text: asked });
   return html`<section class="panel testbox" id="test">
     <div class="entry">
-      <textarea id="test-text" rows=${Math.min(8, Math.max(2, text.split("\n").length))} maxlength="2000" aria-label="text to test" placeholder="Test any text: type it here, press Enter (t brings you here). Shift+Enter begins another prompt." value=${text}
-        onInput=${(/** @type {any} */ event) => setText(event.currentTarget.value)} onKeyDown=${press}></textarea>
-      <button class="main" disabled=${!text.trim()} onClick=${run}>Run</button>
+      <${TextBox} id="test-text" label="text to test" rows=${Math.min(8, Math.max(2, text.split("\n").length))} hint="Test any text: type it here, press Enter (t brings you here). Shift+Enter begins another prompt." text=${text} set=${setText} press=${press} />
+      <button class="main" disabled=${!isReady} onClick=${run}>Run</button>
     </div>
+    <${TooLong} text=${text} />
     ${prompts(text).length > 1 && html`<label class="tick"><input type="checkbox" checked=${!isWhole} onChange=${() => setQuery({ whole: isWhole ? null : 1 })} /> each line is a prompt of its own</label>`}
     ${loading && asked && html`<${ModelWait} index=${index} />`}
     ${error && html`<${ErrorPanel} error=${error} again=${again} />`}
