@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from microtome.features import FeatureIndex, kept_csv
 from microtome.web.api_texts import IndexName, Number
-from microtome.web.recipes import call_of, command_line, curl_of, recipe
+from microtome.web.recipes import call_of, curl_of, json_line, recipe
 from microtome.web.replies import reply, with_recipe
 from microtome.web.shelf import Shelf
 
@@ -55,7 +55,7 @@ def _add_reads(router: APIRouter, shelf: Shelf) -> None:
 
     @router.get("/s/{name}/kept")
     def kept(request: Request, *, name: IndexName) -> Response:
-        lines = recipe(where, name, call_of("kept"), shell=command_line(where, "keep", name))
+        lines = recipe(where, name, call_of("kept"), shell=json_line(where, "keep", name))
         return reply(request, with_recipe(shelf.index(name).kept(), lines))
 
     @router.get("/s/{name}/kept.csv")

@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from microtome.features.geometry import map_of
 from microtome.web.api_texts import IndexName
-from microtome.web.recipes import command_line, recipe
+from microtome.web.recipes import command_line, json_line, recipe
 from microtome.web.replies import encode, reply, reply_bytes, with_recipe
 from microtome.web.shelf import Shelf
 
@@ -25,12 +25,12 @@ def map_routes(shelf: Shelf) -> APIRouter:
     def points(request: Request, *, name: IndexName) -> Response:
         index = shelf.index(name)
         drawn = map_of(index.store)
-        command = command_line(where, "map", name)
+        lines = recipe(where, name, _CALL, shell=json_line(where, "map", name))
         if drawn is None:
-            return reply(request, {"map": None, "command": command, "reproduce": recipe(where, name, _CALL, shell=command)})
+            return reply(request, {"map": None, "command": command_line(where, "map", name), "reproduce": lines})
         with lock:
             if known.get(index.id, ("",))[0] != drawn.id:
-                body = encode(with_recipe(drawn.view(index), recipe(where, name, _CALL, shell=command)))
+                body = encode(with_recipe(drawn.view(index), lines))
                 known[index.id] = (drawn.id, body)
         return reply_bytes(request, known[index.id][1])
 

@@ -8,7 +8,7 @@ from starlette.responses import Response
 from microtome.errors import QueryInvalid
 from microtome.web.api_texts import IndexName, Number, Rank, ref_of
 from microtome.web.model_desk import ModelDesk
-from microtome.web.recipes import call_of, curl_of, recipe
+from microtome.web.recipes import call_of, command_line, curl_of, recipe
 from microtome.web.replies import reply, with_recipe
 from microtome.web.shelf import Shelf
 
@@ -98,7 +98,9 @@ def _add_input_side(router: APIRouter, shelf: Shelf) -> None:
     @router.get("/s/{name}/f/{feature}/loss")
     def loss(request: Request, *, name: IndexName, feature: Number) -> Response:
         lines = recipe(where, name, call_of("loss", feature), shell=curl_of(request))
-        return reply(request, {"loss": shelf.index(name).loss(feature), "reproduce": lines})
+        return reply(
+            request, {"loss": shelf.index(name).loss(feature), "command": command_line(where, "index", name, "--losses"), "reproduce": lines}
+        )
 
 
 def _add_effects(router: APIRouter, shelf: Shelf, desk: ModelDesk) -> None:
@@ -107,7 +109,10 @@ def _add_effects(router: APIRouter, shelf: Shelf, desk: ModelDesk) -> None:
     @router.get("/s/{name}/f/{feature}/effects")
     def stored(request: Request, *, name: IndexName, feature: Number) -> Response:
         lines = recipe(where, name, call_of("effects", feature), shell=curl_of(request))
-        return reply(request, {"effects": shelf.index(name).effects(feature), "reproduce": lines})
+        return reply(
+            request,
+            {"effects": shelf.index(name).effects(feature), "command": command_line(where, "index", name, "--effects", 200), "reproduce": lines},
+        )
 
     @router.post("/s/{name}/f/{feature}/effects")
     def measure(request: Request, *, name: IndexName, feature: Number) -> Response:

@@ -35,15 +35,17 @@ def shelf_recipe(workspace: Path, kind: str = "index") -> dict[str, str]:
 
 def show_line(workspace: Path, *values: object, text: str | None = None) -> str:
     """The `microtome show` command line."""
-    words = ["microtome", "show", *map(str, values)]
-    if text is not None:
-        words += ["--text", text]
-    return shlex.join([*words, "--workspace", str(workspace), "--json"])
+    return json_line(workspace, "show", *values, *(() if text is None else ("--text", text)))
 
 
 def command_line(workspace: Path, *words: object) -> str:
-    """Another `microtome` command line, its result as JSON."""
-    return shlex.join(["microtome", *map(str, words), "--workspace", str(workspace), "--json"])
+    """Another `microtome` command line, as a page tells a person to run it."""
+    return shlex.join(["microtome", *map(str, words), "--workspace", str(workspace)])
+
+
+def json_line(workspace: Path, *words: object) -> str:
+    """The same with its result as JSON."""
+    return f"{command_line(workspace, *words)} --json"
 
 
 def curl_line(base: str, path: str, *, body: Mapping[str, Any] | None = None, needs_token: bool = False) -> str:

@@ -53,7 +53,7 @@ def test_the_map_is_the_artifact_and_without_one_the_command_is_said(client: Tes
 
 def test_dreams_of_a_feature_are_shown_from_the_workspace(client: TestClient, index: FeatureIndex, model: Model) -> None:
     feature = index.table(sort="density", descending=True, limit=1).rows[0].feature
-    assert asked(client, f"{ROOT}/f/{feature}/dreams") == {"dreams": []}
+    assert asked(client, f"{ROOT}/f/{feature}/dreams")["dreams"] == []
     config = DreamConfig(length=3, iterations=2, population=2, children=2, corpus_texts=8)
     out = index.store.workspace.place("dream", "one")
     made = dream(index, model, target=feature_target(index, feature), config=config, out=out)
@@ -61,7 +61,7 @@ def test_dreams_of_a_feature_are_shown_from_the_workspace(client: TestClient, in
     found = asked(client, f"{ROOT}/f/{feature}/dreams")["dreams"]
     assert found == said(dreams_of(index, feature))
     assert (found[0]["name"], found[0]["is_finished"], found[0]["dream"]) == ("one", True, said(made))
-    assert asked(client, f"{ROOT}/f/{feature + 1}/dreams") == {"dreams": []}
+    assert asked(client, f"{ROOT}/f/{feature + 1}/dreams")["dreams"] == []
 
 
 def test_the_dense_subspace_is_taken_out_once(client: TestClient, index: FeatureIndex) -> None:

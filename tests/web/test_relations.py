@@ -1,5 +1,7 @@
 """The panels of a feature's page: each has a JSON twin that equals the Python call."""
 
+from pathlib import Path
+
 from fastapi.testclient import TestClient
 
 from microtome.features import FeatureIndex
@@ -18,7 +20,7 @@ def test_every_panel_has_a_twin_that_equals_the_python_call(client: TestClient, 
     assert asked(client, f"{F}/across") == said(index.across(3))
     assert asked(client, f"{F}/match/{INDEX}?limit=3") == said(index.match(3, index, limit=3))
     assert asked(client, f"{F}/around") == said(index.surroundings(3))
-    assert asked(client, f"{F}/loss") == {"loss": None}
+    assert asked(client, f"{F}/loss")["loss"] is None
     label = "sea"
     examples = said(index.examples(3, corpus_label=label, limit=4))
     assert asked(client, f"{F}/examples?corpus_label={label}&limit=4")["examples"] == examples
@@ -28,15 +30,21 @@ def test_every_panel_has_a_twin_that_equals_the_python_call(client: TestClient, 
 def test_the_python_lines_of_the_panels_run(client: TestClient) -> None:
     for panel in ("links", "alike", "coactive", "suspects", "across", f"match/{INDEX}", "around", "loss", "effects"):
         content = client.get(f"{F}/{panel}").json()
+        content.pop("command", None)
         answer = said(ran(content.pop("reproduce")["python"]))
         alone = next(iter(content.values())) if len(content) == 1 else content
         assert answer == alone, panel
 
 
+def test_the_commands_that_panels_show_name_the_workspace(client: TestClient, workspace: Path) -> None:
+    for panel, words in (("loss", f"index {INDEX} --losses"), ("effects", f"index {INDEX} --effects 200"), ("dreams", f"dream {INDEX} 3")):
+        assert asked(client, f"{F}/{panel}")["command"] == f"microtome {words} --workspace {workspace}"
+
+
 def test_an_effect_is_measured_on_demand_and_kept(client: TestClient, index: FeatureIndex) -> None:
     feature = int(index.store.rows.numbers["documents"].argmax())
     path = f"/api/s/{INDEX}/f/{feature}/effects"
-    assert asked(client, path) == {"effects": None}
+    assert asked(client, path)["effects"] is None
     assert client.post(path, json={}).status_code == 403
     made = client.post(path, json={}, headers=WRITE).json()
     assert made["effects"]["n"] > 0

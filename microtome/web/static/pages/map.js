@@ -25,7 +25,7 @@ export function MapPage({ index }) {
   useEffect(() => void (document.title = `Map · ${index}`), [index]);
   if (error) return html`<${ErrorPanel} error=${error} again=${again} />`;
   if (!answer) return html`<${Loading} lines=${12} />`;
-  if (answer.map === null) return html`<header class="title"><h1>Map</h1></header><${Empty} title="No map of this index yet"><p>It is computed once, in a minute or so, and kept in the workspace:</p><pre><code>${answer.command.replace(/ --json$/, "")}</code></pre><p><button onClick=${again}>Look again</button></p></${Empty}><${Reproduce} recipe=${answer.reproduce} json=${json} />`;
+  if (answer.map === null) return html`<header class="title"><h1>Map</h1></header><${Empty} title="No map of this index yet"><p>It is computed once, in a minute or so, and kept in the workspace:</p><pre><code>${answer.command}</code></pre><p><button onClick=${again}>Look again</button></p></${Empty}><${Reproduce} recipe=${answer.reproduce} json=${json} />`;
   return html`<${Drawn} index=${index} view=${answer} json=${json} />`;
 }
 

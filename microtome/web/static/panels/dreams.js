@@ -12,12 +12,12 @@ const AGAIN = 4000;
 /** @param {{ card: Card }} props */
 export function DreamsPanel({ card }) {
   const url = `/api${at(card.index)}/f/${card.feature}/dreams`;
-  /** @param {{ dreams: readonly KeptDream[], reproduce: { shell: string } }} answer @param {() => void} again */
-  const show = ({ dreams, reproduce }, again) => html`
+  /** @param {{ dreams: readonly KeptDream[], command: string }} answer @param {() => void} again */
+  const show = ({ dreams, command }, again) => html`
     ${dreams.map((one) => html`<${Dreamt} kept=${one} />`)}
     ${dreams.some((one) => !one.is_finished) && html`<${Watching} again=${again} />`}
     ${dreams.length === 0 && html`<p class="quiet">Nothing was dreamt of it yet. Prompts evolve towards a large activation and a small cross-entropy; it takes a minute or more of the model's time, so it is run from a terminal. Begun there, it shows here as it goes; Ctrl-C stops it, and the same line resumes.</p>`}
-    <pre><code>${reproduce.shell.replace(/ --json$/, "")}</code></pre>`;
+    <pre><code>${command}</code></pre>`;
   return html`<${Asking} id="dreams" title="Dreamt prompts" url=${url} show=${show} />`;
 }
 

@@ -10,13 +10,13 @@ import { at } from "../lib/place.js";
 /** @param {{ card: Card }} props */
 export function EffectsPanel({ card }) {
   const url = `/api${at(card.index)}/f/${card.feature}/effects`;
-  /** @param {{ effects: Effects | null }} answer @param {() => void} again */
-  const show = ({ effects }, again) => (effects ? html`<${Measured} effects=${effects} />` : html`<${Measure} card=${card} url=${url} done=${again} />`);
+  /** @param {{ effects: Effects | null, command: string }} answer @param {() => void} again */
+  const show = ({ effects, command }, again) => (effects ? html`<${Measured} effects=${effects} />` : html`<${Measure} card=${card} url=${url} command=${command} done=${again} />`);
   return html`<${Asking} id="effects" title="Measured effect on the next token" url=${url} show=${show} />`;
 }
 
-/** @param {{ card: Card, url: string, done: () => void }} props */
-function Measure({ card, url, done }) {
+/** @param {{ card: Card, url: string, command: string, done: () => void }} props */
+function Measure({ card, url, command, done }) {
   const [state, setState] = useState(/** @type {any} */ ({ busy: false, error: null }));
   useEffect(() => setState({ busy: false, error: null }), [card.feature]);
   if (card.statistics.count === 0) return html`<p class="quiet">It never fires, so there is nothing to measure it on.</p>`;
@@ -28,7 +28,7 @@ function Measure({ card, url, done }) {
     <p><button class="main" id="measure" disabled=${state.busy} onClick=${run}>Measure now</button></p>
     ${state.busy && html`<${ModelWait} index=${card.index} />`}
     ${state.error && html`<${ErrorPanel} error=${state.error} again=${run} />`}
-    <p class="note">Many at once: <code>microtome index ${card.index} --effects 200</code></p>`;
+    <p class="note">Many at once: <code>${command}</code></p>`;
 }
 
 /** @param {{ effects: Effects }} props */

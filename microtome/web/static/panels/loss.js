@@ -6,8 +6,8 @@ import { at } from "../lib/place.js";
 
 /** @param {{ card: Card }} props */
 export function LossPanel({ card }) {
-  /** @param {{ loss: FeatureLoss | null }} answer */
-  const show = ({ loss }) => (loss ? html`<${Losses} loss=${loss} />` : html`<p class="quiet">Not measured yet: <code>microtome index ${card.index} --losses</code></p>`);
+  /** @param {{ loss: FeatureLoss | null, command: string }} answer */
+  const show = ({ loss, command }) => (loss ? html`<${Losses} loss=${loss} />` : html`<p class="quiet">Not measured yet: <code>${command}</code></p>`);
   return html`<${Asking} id="loss" title="Loss where it fires" url=${`/api${at(card.index)}/f/${card.feature}/loss`} show=${show} />`;
 }
 
