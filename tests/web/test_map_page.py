@@ -101,6 +101,10 @@ def test_a_lasso_becomes_a_list_that_filters_the_table(page: Page) -> None:
     page.mouse.up()
     upper = [feature for feature, y in zip(told["features"], told["y"], strict=True) if y > 0]
     expect(page.locator("#chosen h2")).to_contain_text(str(len(upper)))
+    expect(page.locator("#chosen ol li")).to_have_count(12)
+    page.locator("#more-chosen").click()
+    expect(page.locator("#chosen ol .number")).to_have_text([str(feature) for feature in upper])
+    expect(page.locator("#more-chosen")).to_have_count(0)
     page.fill("#chosen input", "upper half")
     page.locator("#chosen button").click()
     expect(page.locator("#chosen [role=status]")).to_contain_text("upper half")

@@ -7,6 +7,9 @@ import { count, percent } from "../lib/format.js";
 import { address, at } from "../lib/place.js";
 
 const FEW = 12;
+const MORE = 100;
+/** So many features fit into the filter of one request. */
+const AT_ONCE = 20;
 
 /**
  * @param {{ index: string, view: MapView, points: import("./points.js").Points, by: import("./draw.js").By, picked: readonly number[] | null, cluster: number | null,
@@ -42,25 +45,33 @@ function ends(sites) {
 
 /** @param {{ index: string, view: MapView, features: readonly number[], cluster: number | null }} props */
 function Chosen({ index, view, features, cluster }) {
-  const rows = useRows(index, features.slice(0, FEW));
+  const [shown, setShown] = useState(FEW);
+  useEffect(() => setShown(FEW), [cluster, features.length, features[0]]);
+  const rows = useRows(index, features.slice(0, shown));
+  const left = features.length - shown;
   return html`<section class="panel" id="chosen"><h2>${cluster === null ? "Chosen" : view.clusters[cluster]?.label} <small>${count(features.length)}</small></h2>
     ${features.length === 0 ? html`<p class="quiet">None of the features on the map.</p>` : html`<${ToList} index=${index} say="Put them on a list" features=${async () => features} of=${`${features.length} ${features[0]}`} />`}
     <ol class="list wide">${rows.map((row) => html`<li><a href=${`${at(index)}/f/${row.feature}`}><span class="number">${row.feature}</span> ${row.label}</a></li>`)}</ol>
+    ${cluster === null && left > 0 && html`<p><button id="more-chosen" onClick=${() => setShown(shown + MORE)}>Show ${count(Math.min(left, MORE))} more</button> <span class="quiet">${count(shown)} of ${count(features.length)}</span></p>`}
     ${cluster !== null && html`<p class="note"><a href=${address(`${at(index)}/features`, { filter: `cluster = ${cluster}` })}>All of it in the table</a></p>`}</section>`;
 }
 
-/** @param {string} index @param {readonly number[]} features @returns {readonly TableRow[]} */
+/** The rows of the features that have come; those that were asked for before are kept. @param {string} index @param {readonly number[]} features @returns {readonly TableRow[]} */
 function useRows(index, features) {
-  const [rows, setRows] = useState(/** @type {readonly TableRow[]} */ ([]));
-  const filter = features.map((feature) => `feature = ${feature}`).join(" or ");
+  const [known, setKnown] = useState(/** @type {ReadonlyMap<string, TableRow>} */ (new Map()));
+  const key = (/** @type {number} */ feature) => `${index} ${feature}`;
+  const missing = features.filter((feature) => !known.has(key(feature)));
   useEffect(() => {
-    if (!filter) {
-      setRows([]);
-      return;
-    }
     const stop = new AbortController();
-    get(address(`/api${at(index)}/features`, { filter, limit: FEW }), stop.signal).then((answer) => setRows(answer.rows), () => null);
+    const parts = Array.from({ length: Math.ceil(missing.length / AT_ONCE) }, (_, i) => missing.slice(AT_ONCE * i, AT_ONCE * (i + 1)));
+    for (const part of parts) {
+      const filter = part.map((feature) => `feature = ${feature}`).join(" or ");
+      get(address(`/api${at(index)}/features`, { filter, limit: AT_ONCE }), stop.signal).then(
+        (/** @type {{ rows: readonly TableRow[] }} */ answer) => setKnown((before) => new Map([...before, ...answer.rows.map((row) => /** @type {const} */ ([key(row.feature), row]))])),
+        () => null,
+      );
+    }
     return () => stop.abort();
-  }, [index, filter]);
-  return rows;
+  }, [index, features.join()]);
+  return features.flatMap((feature) => known.get(key(feature)) ?? []);
 }
