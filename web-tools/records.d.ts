@@ -842,6 +842,7 @@ interface Card {
   readonly site: string;
   readonly number: number;
   readonly n_features: number;
+  readonly n_dictionaries: number;
   readonly label: Label;
   readonly rule: RuleLabel;
   readonly statistics: Statistics;

@@ -41,6 +41,7 @@ def card(store: Store, feature: int) -> Card:
         site=store.sites[feature],
         number=store.numbering.place(feature).number,
         n_features=store.n_features,
+        n_dictionaries=len(store.numbering.sites),
         label=store.label(feature),
         rule=rule_of(row),
         statistics=Statistics(

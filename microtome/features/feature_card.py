@@ -32,6 +32,8 @@ class Card:
     number: int
     """… and its number there."""
     n_features: int
+    n_dictionaries: int
+    """Of the index: where it is one, no other layer can have the feature."""
     label: Label
     """The person's label if there is one, else the rule's."""
     rule: RuleLabel

@@ -10,6 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
+from microtome.features import suspects
 from microtome.web import create_app
 from microtome.web.api_texts import MAX_TEXT_CHARS
 from tests.web.chromium import CHROMIUM, EXPECTED, chromium, same_host, watched
@@ -340,11 +341,16 @@ def test_examples_of_one_part_of_the_corpus(page: Page) -> None:
 
 def test_a_feature_asks_for_its_links_relations_and_effect(page: Page) -> None:
     page.goto(f"/s/{INDEX}/f/3")
-    for name in ("effects", "links", "around", "coactive", "alike", "matches", "suspects", "loss"):
+    for name in ("effects", "links", "around", "coactive", "alike", "suspects", "loss"):
         expect(page.locator(f"#{name} .loading")).to_have_count(0)
         expect(page.locator(f"#{name} .error")).to_have_count(0)
         expect(page.locator(f"#{name} .fold")).to_have_count(1)
-    expect(page.locator("#loss")).to_contain_text(f"microtome index {INDEX} --losses")
+    expect(page.locator("#loss")).to_contain_text(f"microtome index {INDEX} --losses --workspace ")
+    expect(page.locator("#effects .note")).to_contain_text(f"microtome index {INDEX} --effects 200 --workspace ")
+    expect(page.locator("#suspects")).to_contain_text(f"cosine of at least {suspects.COSINE}")
+    expect(page.locator("#suspects")).to_contain_text(f"strength is at least {suspects.STRENGTH}")
+    threshold = page.request.get(f"/api/s/{INDEX}/f/3").json()["rule"]["threshold"]
+    expect(page.locator(".origin")).to_contain_text(f"only activations above {threshold:.3g} count")
     expect(page.locator("#alike table").first.locator("tbody tr")).to_have_count(8)
     page.locator("#coactive .choice button", has_text="PMI").click()
     expect(page).to_have_url(re.compile("together=pmi"))
@@ -356,6 +362,20 @@ def test_a_feature_asks_for_its_links_relations_and_effect(page: Page) -> None:
     expect(page.locator("#effects .change")).to_have_count(2)
     page.locator("#effects .fold summary").click()
     expect(page.locator("#effects .reproduce pre")).to_contain_text("index.effects(3)")
+
+
+def test_the_same_feature_is_looked_for_where_it_can_be(page: Page, *, browser: Browser, workspace: Path, tmp_path: Path) -> None:
+    page.goto(f"/s/{INDEX}/f/3")
+    expect(page.locator("#matches")).to_contain_text("no other index")
+    expect(page.locator("#elsewhere")).to_have_count(0)
+    shutil.copytree(workspace, tmp_path / "copy")
+    shutil.copytree(tmp_path / "copy" / "indexes" / INDEX, tmp_path / "copy" / "indexes" / "second")
+    with serving(create_app(tmp_path / "copy")) as address, watched(browser, address, inside=same_host(address)) as other:
+        other.goto(f"/s/{INDEX}/f/3")
+        expect(other.locator("#elsewhere option")).to_have_text(["second"])
+        expect(other.locator("#matches .fold")).to_have_count(1)
+        other.locator("#matches summary").click()
+        expect(other.locator("#matches pre")).to_contain_text("'second'")
 
 
 def test_the_keyboard_reaches_everything(page: Page) -> None:

@@ -38,6 +38,6 @@ function Curves({ doses }) {
       <${Curve} at=${at} over="dose" lines=${effect} label=${`effect: ${doses[0].effect.name}, ${doses[0].effect.unit}`} />
       <${Curve} at=${at} over="dose" lines=${[{ name: "edited text", tone: "down", values: doses.map((one) => one.coherence.value) }]} label="coherence: nats a token, low is coherent" /></div>
     <table class="plain-table"><thead><tr><th class="n">dose</th><th class="n">effect</th><th class="n">random</th><th class="n">coherence</th><th class="n">repeats</th><th>text</th></tr></thead>
-      <tbody>${doses.map((one) => html`<tr><td class="n">${num(one.dose)}</td><td class="n">${num(one.effect.value)}</td><td class="n">${"random" in one.controls ? num(one.controls.random.value) : ""}</td><td class="n">${num(one.coherence.value)}</td><td class="n">${repeated(one.repetition?.value)}</td><td class="said">${one.text}</td></tr>`)}</tbody></table>
+      <tbody>${doses.map((one) => html`<tr><td class="n">${num(one.dose)}</td><td class="n">${num(one.effect.value)}</td><td class="n">${"random" in one.controls ? num(one.controls.random.value) : ""}</td><td class="n">${num(one.coherence.value)}</td><td class="n">${repeated(one.repetition?.value)}</td><td class="said">${one.text.replaceAll("\n", "↵ ")}</td></tr>`)}</tbody></table>
     <p class="note">One prompt, so no interval: <code>microtome steer … --prompts FILE</code> measures on many. An effect that comes only where coherence is lost, or where the text repeats itself, is a broken model.</p>`;
 }

@@ -1,9 +1,11 @@
 // What a feature is called, how that name was found and how good it is; a person can give another.
 import { post } from "../lib/api.js";
 import { html, useLayoutEffect, useState } from "../lib/dom.js";
-import { percent, share } from "../lib/format.js";
+import { num, percent, share } from "../lib/format.js";
 import { at } from "../lib/place.js";
 import { ErrorPanel } from "./states.js";
+
+const FIRING = "For the rule's figures a feature fires where it exceeds this: a share (25 %, unless the index was made with another fire_share) of the 99th percentile of its activations in the train documents. The other panels count every activation.";
 
 /** @param {{ card: Card, onChange: () => void }} props */
 export function LabelPanel({ card, onChange }) {
@@ -45,6 +47,6 @@ function Origin({ card, mine }) {
   return html`<span>
     ${mine ? html`Your label. The rule's: <i>${rule.text}</i>, ` : html`Found by a rule (${rule.kind}), `}
     <span class=${`badge ${rule.weak ? "weak" : ""}`} data-tip="F1 of “the rule holds” against “the feature fires”, over all kept tokens">F1 ${share(rule.f1)}</span>
-    <span class="quiet"> precision ${percent(rule.precision)} · recall ${percent(rule.recall)}${test}</span>
+    <span class="quiet"> precision ${percent(rule.precision)} · recall ${percent(rule.recall)}${test} · <span data-tip=${FIRING}>only activations above ${num(rule.threshold)} count</span></span>
   </span>`;
 }

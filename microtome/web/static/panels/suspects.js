@@ -13,5 +13,5 @@ export function SuspectsPanel({ card }) {
   const show = ({ suspects }) => html`<${FeatureList} index=${card.index} features=${suspects} site=${card.site} heads=${HEADS} empty="No suspicion."
     values=${(/** @type {Suspect} */ one) => [one.kind, share(one.decoder), share(one.encoder), count(one.together), num(one.expected), share(one.strength)]} />`;
   return html`<${Asking} id="suspects" title="Split or absorbed?" url=${`/api${at(card.index)}/f/${card.feature}/suspects?limit=8`} show=${show}
-    note="Split: both write nearly the same and fire on the same words, never together. Absorbed: one is silent where the rarer one fires, which writes its direction without reading it. To be looked at, not a proof." />`;
+    note="Both need a decoder cosine of at least 0.3 and 10 firings of each. Split: together on at most a tenth of the tokens expected, which are 5 or more. Absorbed: the rarer one fires at most half as often, at most a tenth of its firings are together, its strength is at least 0.4 and the encoder cosine at most half of the decoder cosine. To be looked at, not a proof." />`;
 }
