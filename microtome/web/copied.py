@@ -13,7 +13,7 @@ from microtome.features import Card, FeatureIndex
 from microtome.features.dreaming import dreams_of
 from microtome.features.geometry import map_of
 from microtome.features.odd import dense_ablation, odd_report
-from microtome.web.recipes import call_of, command_line, recipe, show_line
+from microtome.web.recipes import call_of, command_line, json_line, recipe, show_line
 from microtome.web.replies import with_recipe
 
 WORKSPACE = Path("microtome-workspace")
@@ -69,23 +69,23 @@ def _measured(index: FeatureIndex, feature: int) -> Iterator[tuple[str, dict[str
     dreams = dreams_of(index, feature)
     if dreams:
         call = f"from microtome.features.dreaming import dreams_of\n\ndreams_of(index, {feature})"
-        shell = command_line(WORKSPACE, "dream", index.name, feature)
-        yield "dreams", {"dreams": dreams, "reproduce": copied_recipe(index, call, shell=shell)}
+        lines = copied_recipe(index, call, shell=json_line(WORKSPACE, "dream", index.name, feature))
+        yield "dreams", {"dreams": dreams, "command": command_line(WORKSPACE, "dream", index.name, feature), "reproduce": lines}
 
 
 def copied_pages(index: FeatureIndex, *, kept: bool) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """The pages of an index that are one answer each, by name: what is odd, its map if it was made, and what people keep if it is `kept`."""
     call = "from microtome.features.odd import odd_report\n\nodd_report(index)"
-    yield "odd", with_recipe(odd_report(index), copied_recipe(index, call, shell=command_line(WORKSPACE, "odd", index.name)))
+    yield "odd", with_recipe(odd_report(index), copied_recipe(index, call, shell=json_line(WORKSPACE, "odd", index.name)))
     ablation = dense_ablation(index)
     if ablation is not None:
         call = "from microtome.features.odd import dense_ablation\n\ndense_ablation(index)"
-        lines = copied_recipe(index, call, shell=command_line(WORKSPACE, "odd", index.name, "--ablate"))
+        lines = copied_recipe(index, call, shell=json_line(WORKSPACE, "odd", index.name, "--ablate"))
         yield "ablation", {"ablation": ablation, "reproduce": lines}
     drawn = map_of(index.store)
     if drawn is not None:
         call = "from microtome.features.geometry import map_of\n\nmap_of(index.store).view(index)"
-        yield "map", with_recipe(drawn.view(index), copied_recipe(index, call, shell=command_line(WORKSPACE, "map", index.name)))
+        yield "map", with_recipe(drawn.view(index), copied_recipe(index, call, shell=json_line(WORKSPACE, "map", index.name)))
     if kept:
-        lines = copied_recipe(index, call_of("kept"), shell=command_line(WORKSPACE, "keep", index.name))
+        lines = copied_recipe(index, call_of("kept"), shell=json_line(WORKSPACE, "keep", index.name))
         yield "kept", to_dict(index.kept()) | {"reproduce": lines}
