@@ -6,6 +6,7 @@ import { BreakdownsPanel } from "../panels/breakdowns.js";
 import { HistogramChart } from "../panels/charts.js";
 import { CoactivePanel } from "../panels/coactive.js";
 import { DreamsPanel } from "../panels/dreams.js";
+import { held } from "../panels/editlist.js";
 import { EffectsPanel } from "../panels/effects.js";
 import { ExamplesPanel } from "../panels/examples.js";
 import { LabelPanel } from "../panels/label.js";
@@ -65,7 +66,7 @@ export function FeaturePage({ index, id }) {
       <span>Feature <b>${count(card.feature)}</b> of ${count(card.n_features)}</span>
       ${after !== null ? html`<a href=${link(after)} rel="next" data-tip="j">›</a>` : html`<span>›</span>`}
       <button class="plain" onClick=${random} data-tip="r">random</button>
-      ${isThere("steer") && card.statistics.count > 0 && html`<a class="steer-link" href=${address(`${at(index)}/steer`, { edits: `clamp ${card.feature}=5max`, text: query.get("test") })} data-tip="continue a prompt with this feature held at a multiple of its maximum">Steer with it</a>`}
+      ${isThere("steer") && card.statistics.count > 0 && html`<a class="steer-link" href=${address(`${at(index)}/steer`, { edits: held(card.feature), text: query.get("test") })} data-tip="continue a prompt with this feature held at a multiple of its maximum">Steer with it</a>`}
     </nav>
     <${LabelPanel} card=${card} onChange=${again} />
     <${Facts} card=${card} />

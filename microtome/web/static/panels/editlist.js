@@ -10,6 +10,12 @@ const SAYS = /** @type {Record<string, string>} */ ({ "": "× its vector", max: 
 /** The reach of a slider, by unit. */
 const REACH = /** @type {Record<string, number>} */ ({ norm: 1 });
 
+/** Times its maximum that a feature is held at before anybody turns the slider: at 5, more than half of a small model's text repeats itself. */
+const HELD = 2;
+
+/** A feature held, in words. @param {number | string} number */
+export const held = (number) => `clamp ${number}=${HELD}max`;
+
 /** `clamp 17=5max` in its parts; null for what no slider can turn. @param {string} edit @returns {Spoken | null} */
 export function parsed(edit) {
   const whole = /^(add|clamp)\s+(.+)=([-+]?[\d.]+(?:e[-+]?\d+)?)(raw|norm|max|current)?$/i.exec(edit.trim());
@@ -42,7 +48,7 @@ function Line({ index, edit, onPut }) {
   const reach = Math.max(REACH[spoken.unit] ?? 10, Math.abs(spoken.amount ?? 0));
   const kinds = isFeature ? ["clamp", "add", "ablate"] : ["add", "ablate"];
   return html`<li>
-    <div class="named"><select aria-label="what is done" value=${spoken.kind} onChange=${(/** @type {any} */ event) => onPut(words({ ...spoken, amount: spoken.amount ?? (isFeature ? 5 : 1), unit: spoken.unit || (isFeature ? "max" : ""), kind: event.currentTarget.value }))}>${kinds.map((kind) => html`<option value=${kind}>${kind}</option>`)}</select>
+    <div class="named"><select aria-label="what is done" value=${spoken.kind} onChange=${(/** @type {any} */ event) => onPut(words({ ...spoken, amount: spoken.amount ?? (isFeature ? HELD : 1), unit: spoken.unit || (isFeature ? "max" : ""), kind: event.currentTarget.value }))}>${kinds.map((kind) => html`<option value=${kind}>${kind}</option>`)}</select>
       ${isFeature ? html`<a class="label" href=${`${at(index)}/f/${spoken.name}`}><span class="number">${spoken.name}</span> ${card?.label.text ?? ""}</a>` : html`<span class="label">${spoken.name}</span>`}${off}</div>
     ${spoken.amount !== null && html`<label><input type="range" aria-label=${`how much of ${spoken.name}`} min=${-reach} max=${reach} step=${reach / 20} value=${now}
       onInput=${(/** @type {any} */ event) => setNow(Number(event.currentTarget.value))} onChange=${(/** @type {any} */ event) => onPut(words({ ...spoken, amount: Number(Number(event.currentTarget.value).toPrecision(4)) }))} />

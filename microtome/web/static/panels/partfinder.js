@@ -4,6 +4,7 @@ import { useDebounced } from "../lib/debounce.js";
 import { html, useState } from "../lib/dom.js";
 import { num } from "../lib/format.js";
 import { address, at, directionAt } from "../lib/place.js";
+import { held } from "./editlist.js";
 import { ErrorPanel } from "./states.js";
 
 const FOUND = 8;
@@ -24,7 +25,7 @@ export function PartFinder({ index, text, onAdd }) {
   const known = /** @type {readonly string[]} */ (/** @type {any} */ (parts.value)?.directions ?? []);
   const one = /** @type {Card | null} */ (number ? card.value : null);
   /** @param {number} number @param {string} label @param {number} max @returns {Part} */
-  const feature = (number, label, max) => ({ words: `clamp ${number}=5max`, href: `${at(index)}/f/${number}`, number, label, note: `max ${num(max)}` });
+  const feature = (number, label, max) => ({ words: held(number), href: `${at(index)}/f/${number}`, number, label, note: `max ${num(max)}` });
   /** @type {Part[]} */
   const found = [
     ...(one ? [feature(one.feature, one.label.text, one.statistics.max)] : []),
