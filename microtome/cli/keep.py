@@ -115,10 +115,10 @@ def _check(keeping: Keeping, chosen: Sequence[int], *, out: Path | None) -> None
 
 
 def _change(index: "microtome.features.FeatureIndex", chosen: Sequence[int], keeping: Keeping) -> None:
+    if keeping.off is not None:  # first, for it alone can name what is not there
+        index.change_list(keeping.off, remove=chosen) if chosen else index.drop_list(keeping.off)
     if keeping.to is not None:
         index.change_list(keeping.to, add=chosen)
-    if keeping.off is not None:
-        index.change_list(keeping.off, remove=chosen) if chosen else index.drop_list(keeping.off)
     for feature in chosen:
         if keeping.verdict is not None:
             index.set_verdict(feature, verdict="" if keeping.verdict == "none" else keeping.verdict)

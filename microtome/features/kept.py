@@ -132,17 +132,26 @@ class Keeping:
         self.store.catalogue.set_verdict(self.store.id, self.store.known(feature), verdict=check_verdict(verdict))
 
     def change_list(self, name: str, *, add: Sequence[int] = (), remove: Sequence[int] = ()) -> None:
-        """Put features on a list and take others off; the list is made where there is none.
+        """Put features on a list, which is made where there is none, and take others off; what is not on it may be taken off too.
 
-        Raises `FeatureNotFound`, `QueryInvalid` (a name that cannot be one), `WorkspaceReadOnly`.
+        Raises `FeatureNotFound`, `QueryInvalid` (a name that cannot be one, or nothing to take features off), `WorkspaceReadOnly`.
         """
         known = [[self.store.known(feature) for feature in some] for some in (add, remove)]
-        self.store.catalogue.change_list(self.store.id, list_name(name), add=known[0], remove=known[1])
+        said = list_name(name) if add or not remove else self._known_list(name)
+        self.store.catalogue.change_list(self.store.id, said, add=known[0], remove=known[1])
 
     def drop_list(self, name: str) -> None:
-        """Take a list away. Raises `WorkspaceReadOnly`."""
-        self.store.catalogue.drop_list(self.store.id, list_name(name))
+        """Take a list away. Raises `QueryInvalid` (there is none of that name), `WorkspaceReadOnly`."""
+        self.store.catalogue.drop_list(self.store.id, self._known_list(name))
 
     def kept(self) -> Kept:
         """What people keep of it: lists, labels of their own, verdicts and notes; `kept_csv` makes a table of it."""
         return kept(self.store)
+
+    def _known_list(self, name: str) -> str:
+        """The name of a list that is there. Raises `QueryInvalid`."""
+        said, names = list_name(name), list(self.store.catalogue.lists(self.store.id))
+        if said not in names:
+            what = f'there is no list "{said}" of {self.store.name}.'
+            raise QueryInvalid(what, got=said, wanted="the name of a list", do=nearest(said, names))
+        return said

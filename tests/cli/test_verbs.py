@@ -129,8 +129,10 @@ def test_odd_features_a_map_and_what_is_kept(workspace: Path, tmp_path: Path) ->
     assert "two [b]" in out
     assert file.read_text().splitlines()[0].startswith("feature,site,label")
     assert call("keep", "notes", "--off", "mine", *there, "--json").json["kept"]["lists"][0]["name"] == "dense"
-    for wrong in (("3",), ("--to", "x"), ("--out", "kept.txt"), ("99", "--to", "x")):
+    for wrong in (("3",), ("--to", "x"), ("--out", "kept.txt"), ("99", "--to", "x"), ("--off", "dens"), ("3", "--to", "new", "--off", "dens")):
         assert call("keep", "notes", *wrong, *there).code == 2
+    assert 'Did you mean "dense"?' in call("keep", "notes", "3", "--off", "dens", *there).err
+    assert [each["name"] for each in call("keep", "notes", *there, "--json").json["kept"]["lists"]] == ["dense"]
 
 
 @pytest.mark.usefixtures("made")

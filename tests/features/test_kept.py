@@ -44,6 +44,21 @@ def test_a_list_is_a_column_of_the_table_and_goes_without_its_features(mine: Fea
         mine.table(sort="list")
 
 
+def test_a_list_that_is_not_there_is_named_and_not_made(mine: FeatureIndex) -> None:
+    with pytest.raises(QueryInvalid, match="nothing to choose"):
+        mine.drop_list("dates")
+    mine.change_list("dates", add=[3, 5])
+    for change in (lambda: mine.change_list("dats", remove=[3]), lambda: mine.drop_list(" dats ")):
+        with pytest.raises(QueryInvalid, match='no list "dats"') as error:
+            change()
+        assert error.value.do == 'Did you mean "dates"?'
+    assert [each.name for each in mine.kept().lists] == ["dates"]
+    mine.change_list("dates", remove=[7])
+    assert mine.kept().lists[0].features == (3, 5), "what is not on a list may be taken off it"
+    mine.change_list("years", add=[7], remove=[8])
+    assert mine.kept().lists[1].features == (7,)
+
+
 def test_a_verdict_is_one_of_few_and_can_be_taken_back(mine: FeatureIndex) -> None:
     mine.set_verdict(4, verdict="partly")
     mine.set_verdict(4, verdict="wrong")

@@ -29,7 +29,13 @@ def test_lists_and_verdicts_are_written_and_read_back(client: TestClient, index:
     assert {row["feature"]: row["lists"] for row in csv.DictReader(io.StringIO(table.text))}["3"] == "seas"
     lines = client.get(f"{ROOT}/kept").json()["reproduce"]["python"]
     assert said(ran(lines)) == said(index.kept())
-    for path, body in (("lists", {"name": "  "}), ("lists", {"name": "seas", "add": [10**6]}), ("f/4/verdict", {"verdict": "fine"})):
+    for path, body in (
+        ("lists", {"name": "  "}),
+        ("lists", {"name": "seas", "add": [10**6]}),
+        ("lists", {"name": "sea", "remove": [3]}),
+        ("lists", {"name": "sea", "drop": True}),
+        ("f/4/verdict", {"verdict": "fine"}),
+    ):
         answer = client.post(f"{ROOT}/{path}", json=body, headers=WRITE)
         assert answer.status_code in (404, 422)
         assert {"what", "got", "wanted", "do"} <= set(answer.json())
