@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from microtome.cli.cards import search_view
-from microtome.cli.found import labels_view, prompts_view, separation_view, tests_view, token_view
+from microtome.cli.found import labels_view, prompts_view, search_view, separation_view, tests_view, token_view
 from microtome.cli.passages import lines_of
 from microtome.cli.session import Session
 from microtome.errors import CommandInvalid

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from microtome.artifacts import MANIFEST, read_manifest
-from microtome.cli.cards import plain, quoted, sparkline, titled
+from microtome.cli.cards import plain, quoted, sparkline
+from microtome.cli.listing import Listing
 from microtome.cli.session import Session
 from microtome.cli.words import count
 
@@ -56,34 +56,30 @@ def _json(record: "FeatureRecord") -> dict[str, object]:
     return {**record.__dict__, "label": record.label, "examples": examples}
 
 
-def _sources_view(bundle: "Bundle", path: Path) -> Table:
-    table = titled(f"{bundle.format} files at {path}")
-    for heading in ("source", "model", "site", "features", "dataset"):
-        table.add_column(heading)
-    for source in bundle.sources:
-        cells = (source.id, source.model, source.site, count(len(bundle.numbers(source))), source.dataset)
-        table.add_row(*(Text(plain(cell)) for cell in cells))
-    return table
+def _sources_view(bundle: "Bundle", path: Path) -> Listing:
+    rows = [(source.id, source.model, source.site, count(len(bundle.numbers(source))), source.dataset) for source in bundle.sources]
+    headings = ("source", "model", "site", "features", "dataset")
+    return Listing(title=f"{bundle.format} files at {path}", headings=headings, rows=rows, texts=("model", "dataset"), names=("source", "site"))
 
 
-def _records_view(rows: "list[FeatureRecord]") -> Table:
+def _records_view(rows: "list[FeatureRecord]") -> Listing:
     """A line each; a column that says nothing of any of them is left out."""
     columns: dict[str, list[str]] = {
         "source": [record.source for record in rows] if len({record.source for record in rows}) > 1 else [],
         "feature": [str(record.number) for record in rows],
         "density": ["" if record.density is None else f"{record.density:.3%}" for record in rows],
-        "label": [record.label for record in rows],
         "raises": [quoted(record.top_logits[0].text) if record.top_logits else "" for record in rows],
+        "label": [record.label for record in rows],
     }
     shown = {heading: cells for heading, cells in columns.items() if any(cells)}
-    table = titled("the first features")
-    for heading in shown:
-        table.add_column(heading, justify="right" if heading in ("feature", "density") else "left", no_wrap=heading != "label")
-    table.add_column("strongest example", min_width=24)
-    for at, record in enumerate(rows):
-        example = _line(record.examples[0], before=4, after=2) if record.examples else Text("")
-        table.add_row(*(Text(plain(cells[at])) for cells in shown.values()), example)
-    return table
+    examples = [_line(record.examples[0], before=4, after=2) if record.examples else Text("") for record in rows]
+    return Listing(
+        title="the first features",
+        headings=(*shown, "strongest example"),
+        rows=list(zip(*shown.values(), examples, strict=True)),
+        texts=("label", "strongest example"),
+        names=("source", "raises"),
+    )
 
 
 def record_view(record: "FeatureRecord", *, limit: int) -> Group:

@@ -51,18 +51,6 @@ def window_line(window: "microtome.features.Window", *, before: int = 14, after:
     return line
 
 
-def search_view(search: "microtome.features.Search") -> Table:
-    """Features ranked by how they respond to a text."""
-    table = titled(f'features on "{search.text[:80]}" ({count(search.n_active)} active), ranked by {search.rank}')
-    for heading in ("feature", "label", "strongest on", "activation", "of its max", "density"):
-        table.add_column(heading, justify="left" if heading in ("label", "strongest on") else "right")
-    for hit in search.hits:
-        piece = quoted(search.pieces[hit.peak])
-        cells = [str(hit.feature), plain(hit.label), piece, f"{hit.max:.2f}", f"{hit.share_of_max:.0%}", f"{hit.density:.3%}"]
-        table.add_row(*map(Text, cells))
-    return table
-
-
 def titled(title: str, *, show_header: bool = True) -> Table:
     """An empty table under a title that is printed as it stands: rich would read markup in a `str`."""
     return Table(title=Text(plain(title), style="table.title"), title_justify="left", show_header=show_header)

@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import RenderableType
-from rich.table import Table
 from rich.text import Text
 
-from microtome.cli.cards import plain, titled
-from microtome.cli.words import count
+from microtome.cli.listing import Listing
+from microtome.cli.words import count, counted
 
 if TYPE_CHECKING:
     import microtome.features
@@ -23,23 +22,23 @@ def links_views(links: "microtome.features.Links") -> Sequence[RenderableType]:
     said += f", on the corpus {links.over}" if links.over else ""
     titles = ("promotes", "suppresses") if down else ("is promoted by", "is suppressed by")
     views: list[RenderableType] = [Text(f"\n{said}", style="bold")]
-    views += [_table(f"{links.name} {title}", found) for title, found in zip(titles, (links.promotes, links.suppresses), strict=True)]
+    views += [_listing(f"{links.name} {title}", found) for title, found in zip(titles, (links.promotes, links.suppresses), strict=True)]
     if links.sample:
-        table = titled(f"{links.name} keeps silent (measured on {count(links.sample)} of its firings)")
-        for heading in ("feature", "site", "label", "would rise by", "newly on", "V"):
-            table.add_column(heading, justify="left" if heading in ("site", "label") else "right")
-        for one in links.would_suppress:
-            cells = [str(one.number), one.site, plain(one.label), f"{one.released:.3g}", f"{one.count} tokens", f"{one.weight:.3g}"]
-            table.add_row(*map(Text, cells))
-        views.append(table)
+        rows = [
+            (str(one.number), one.site, one.label, f"{one.released:.3g}", counted(one.count, "token"), f"{one.weight:.3g}")
+            for one in links.would_suppress
+        ]
+        title = f"{links.name} keeps silent (measured on {count(links.sample)} of its firings)"
+        views.append(Listing(title=title, headings=("feature", "site", "label", "would rise by", "newly on", "V"), rows=rows))
     return views
 
 
-def _table(title: str, found: "Sequence[microtome.features.Link]") -> Table:
-    table = titled(title if found else f"{title}: nothing")
-    for heading in ("feature", "site", "label", "TWERA", "ERA", "V", "together on", "density"):
-        table.add_column(heading, justify="left" if heading in ("site", "label") else "right")
-    for link in found:
-        numbers = [f"{link.twera:.3g}", f"{link.era:.2g}", f"{link.weight:.3g}", f"{count(link.count)} tokens", f"{link.density:.3%}"]
-        table.add_row(*map(Text, [str(link.number), link.site, plain(link.label), *numbers]))
-    return table
+def _listing(title: str, found: "Sequence[microtome.features.Link]") -> Listing:
+    rows = [
+        (
+            *(str(link.number), link.site, link.label),
+            *(f"{link.twera:.3g}", f"{link.era:.2g}", f"{link.weight:.3g}", counted(link.count, "token"), f"{link.density:.3%}"),
+        )
+        for link in found
+    ]
+    return Listing(title=title, headings=("feature", "site", "label", "TWERA", "ERA", "V", "together on", "density"), rows=rows)

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 from rich.console import RenderableType
-from rich.table import Table
 from rich.text import Text
 
-from microtome.cli.cards import plain, quoted, titled
+from microtome.cli.cards import plain, quoted
 from microtome.cli.links import links_views
+from microtome.cli.listing import Listing
 from microtome.cli.session import Session
-from microtome.cli.words import count
+from microtome.cli.words import count, counted
 from microtome.config import fingerprint
 from microtome.errors import CommandInvalid
 
@@ -131,24 +131,15 @@ def _effects(session: Session, index: "microtome.features.FeatureIndex", feature
     return found
 
 
-def _table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]], *, texts: Sequence[str] = ("site", "label")) -> Table:
-    table = titled(title if rows else f"{title}: nothing")
-    for heading in headings:
-        table.add_column(heading, justify="left" if heading in texts else "right")
-    for row in rows:
-        table.add_row(*map(Text, row))
-    return table
-
-
 def _alike_views(found: "microtome.features.Alikes") -> list[RenderableType]:
     headings = ("feature", "site", "label", "encoder", "decoder", "together on", "density")
     lists = {"reads alike (encoder cosine)": found.encoder, "writes alike (decoder cosine)": found.decoder}
     return [
-        _table(
-            title,
-            headings,
-            [
-                (str(x.number), x.site, plain(x.label), f"{x.encoder:.2f}", f"{x.decoder:.2f}", f"{count(x.together)} tokens", f"{x.density:.3%}")
+        Listing(
+            title=title,
+            headings=headings,
+            rows=[
+                (str(x.number), x.site, x.label, f"{x.encoder:.2f}", f"{x.decoder:.2f}", counted(x.together, "token"), f"{x.density:.3%}")
                 for x in listed
             ],
         )
@@ -156,20 +147,19 @@ def _alike_views(found: "microtome.features.Alikes") -> list[RenderableType]:
     ]
 
 
-def _coactive_view(found: "Sequence[microtome.features.Coactive]") -> Table:
-    rows = [
-        (str(x.number), x.site, plain(x.label), f"{x.jaccard:.3f}", f"{x.pmi:.1f} bits", f"{count(x.count)} tokens", f"{x.share:.0%}") for x in found
-    ]
-    return _table("fires together with", ("feature", "site", "label", "Jaccard", "PMI", "together on", "of its firings"), rows)
+def _coactive_view(found: "Sequence[microtome.features.Coactive]") -> Listing:
+    rows = [(str(x.number), x.site, x.label, f"{x.jaccard:.3f}", f"{x.pmi:.1f} bits", counted(x.count, "token"), f"{x.share:.0%}") for x in found]
+    headings = ("feature", "site", "label", "Jaccard", "PMI", "together on", "of its firings")
+    return Listing(title="fires together with", headings=headings, rows=rows)
 
 
-def _suspects_view(found: "Sequence[microtome.features.Suspect]") -> Table:
+def _suspects_view(found: "Sequence[microtome.features.Suspect]") -> Listing:
     rows = [
-        (x.kind, str(x.number), plain(x.label), f"{x.decoder:.2f}", f"{x.encoder:.2f}", count(x.together), f"{x.expected:.1f}", f"{x.strength:.2f}")
+        (x.kind, str(x.number), x.label, f"{x.decoder:.2f}", f"{x.encoder:.2f}", count(x.together), f"{x.expected:.1f}", f"{x.strength:.2f}")
         for x in found
     ]
     headings = ("suspicion", "feature", "label", "decoder", "encoder", "together", "expected", "strength")
-    return _table("may be parts of one concept", headings, rows, texts=("suspicion", "label"))
+    return Listing(title="may be parts of one concept", headings=headings, rows=rows, names=("suspicion",))
 
 
 def _match_views(found: "microtome.features.Matches", *, where: str) -> list[RenderableType]:
@@ -178,11 +168,11 @@ def _match_views(found: "microtome.features.Matches", *, where: str) -> list[Ren
     titles = {f"in {where} by correlation ({null}{mutual})": found.by_correlation, f"in {where} by decoder cosine": found.by_cosine}
     headings = ("feature", "site", "label", "correlation", "cosine", "together on", "density")
     return [
-        _table(
-            title,
-            headings,
-            [
-                (str(x.number), x.site, plain(x.label), _share(x.correlation), _share(x.cosine), f"{count(x.count)} tokens", f"{x.density:.3%}")
+        Listing(
+            title=title,
+            headings=headings,
+            rows=[
+                (str(x.number), x.site, x.label, _share(x.correlation), _share(x.cosine), counted(x.count, "token"), f"{x.density:.3%}")
                 for x in listed
             ],
         )
@@ -202,9 +192,9 @@ def _around_views(found: "microtome.features.Surroundings") -> list[RenderableTy
             (" ".join(quoted(piece) for piece in x.pieces), count(x.count), f"{x.share:.0%}", f"{x.rate:.0%} of {count(x.occurrences)}")
             for x in grams
         ]
-        views.append(_table(title, headings, rows, texts=("text",)))
+        views.append(Listing(title=title, headings=headings, rows=rows, texts=("text",)))
     rows = [(f"{x.low} – {x.high - 1}", count(x.count), f"{x.density:.3%}", f"×{x.lift:.2f}") for x in found.positions]
-    return [*views, _table("where in documents", ("tokens from the start", "firings", "density", "lift"), rows, texts=())]
+    return [*views, Listing(title="where in documents", headings=("tokens from the start", "firings", "density", "lift"), rows=rows)]
 
 
 def _loss_view(found: "microtome.features.FeatureLoss | None", *, name: str) -> RenderableType:
@@ -213,7 +203,7 @@ def _loss_view(found: "microtome.features.FeatureLoss | None", *, name: str) -> 
     rows = [("all firings", *map(_loss, (found.here, found.after)))]
     rows += [(f"{x.low:.3g} – {x.high:.3g}", _loss(x.here), _loss(x.after)) for x in found.slices]
     rows.append(("every token", f"{found.store_here:.2f}", f"{found.store_after:.2f}"))
-    return _table("loss in nats", ("activation", "of the token itself", "of the next one"), rows, texts=("activation",))
+    return Listing(title="loss in nats", headings=("activation", "of the token itself", "of the next one"), rows=rows, names=("activation",))
 
 
 def _loss(value: "microtome.features.MeanLoss | None") -> str:

@@ -25,3 +25,8 @@ def size(bytes: int) -> str:
             break
         amount, unit = amount / 1000, larger
     return f"{amount:.0f} {unit}" if unit == "B" or amount >= 100 else f"{amount:.1f} {unit}"
+
+
+def counted(number: int, thing: str) -> str:
+    """`1 prompt`, `3 prompts`."""
+    return f"{count(number)} {thing}{'' if number == 1 else 's'}"
