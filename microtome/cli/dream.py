@@ -1,4 +1,4 @@
-"""`microtome dream`: prompts that drive a feature harder than the corpus does."""
+"""`microtome dream`: prompts that drive a feature, as strong and fluent as can be found."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +9,8 @@ from cyclopts.validators import Number
 from rich.console import Group
 from rich.text import Text
 
-from microtome.cli.cards import plain, titled
+from microtome.cli.cards import plain
+from microtome.cli.listing import Listing
 from microtome.cli.session import Common, Session
 from microtome.cli.words import count
 from microtome.config import fingerprint
@@ -51,12 +52,12 @@ def dream(
     device: str = "auto",
     common: Common = Common(),  # noqa: B008  frozen
 ) -> None:
-    """Dream prompts that make a feature fire harder than any text of the corpus, at every degree of fluency.
+    """Dream prompts that make a feature fire, as strong and as fluent as can be found, beside the corpus' own.
 
     Prompts evolve towards a large activation and a small cross-entropy under the
     model; what none of the others beats in both is the result, beside the same
-    for the corpus' own text. Can be interrupted: what was found so far is
-    printed, and the same command resumes.
+    for the corpus' own text. Either may be ahead, and the result says which. Can be
+    interrupted: what was found so far is printed, and the same command resumes.
 
     Examples:
 
@@ -110,20 +111,32 @@ def dream_view(made: "microtome.features.dreaming.Dream") -> Group:
     """Both fronts: what was dreamt and what the corpus has."""
     state = f"{count(made.iterations)} of {count(made.planned)} iterations, {count(made.prompts)} prompts, {count(made.tokens_run)} tokens run"
     head = Text(f"{made.name} of {made.index}: {plain(made.label)}\n{state}; 100 % is {made.store_max:.3g}, the largest in the store", style="bold")
-    table = titled("dreamt: no other prompt is both stronger and more fluent")
-    for heading in ("activation", "of the store's", "cross-entropy", "corpus at that", "prompt"):
-        table.add_column(heading, justify="left" if heading == "prompt" else "right")
-    for one in made.front:
-        corpus = "none so fluent" if one.corpus_share is None else f"{one.corpus_share:.0%}"
-        cells = [f"{one.activation:.3g}", f"{one.share:.0%}", f"{one.cross_entropy:.2f} nats", corpus, plain("".join(one.pieces))]
-        table.add_row(*map(Text, cells))
-    own = titled(f"the corpus' own: {count(made.corpus_texts)} texts of {made.length} tokens that end on its strongest firings")
-    for heading in ("activation", "of the store's", "cross-entropy", "text"):
-        own.add_column(heading, justify="left" if heading == "text" else "right")
-    for one in made.corpus_front:
-        own.add_row(*map(Text, [f"{one.activation:.3g}", f"{one.share:.0%}", f"{one.cross_entropy:.2f} nats", plain("".join(one.pieces))]))
-    area = made.hypervolumes[-1] if made.hypervolumes else 0.0
-    return Group(head, table, own, Text(f"area that the front dominates: {area:.2f} dreamt, {made.corpus_hypervolume:.2f} corpus"))
+    dreamt = Listing(
+        title="dreamt: no other prompt is both stronger and more fluent",
+        headings=("activation", "of the store's", "cross-entropy", "corpus at that", "prompt"),
+        rows=[
+            (*_figures(one), "none so fluent" if one.corpus_share is None else f"{one.corpus_share:.0%}", "".join(one.pieces)) for one in made.front
+        ],
+        texts=("prompt",),
+    )
+    own = Listing(
+        title=f"the corpus' own: {count(made.corpus_texts)} texts of {made.length} tokens that end on its strongest firings",
+        headings=("activation", "of the store's", "cross-entropy", "text"),
+        rows=[(*_figures(one), "".join(one.pieces)) for one in made.corpus_front],
+        texts=("text",),
+    )
+    return Group(head, dreamt, own, Text(standing(made)))
+
+
+def _figures(one: "microtome.features.dreaming.Dreamed") -> tuple[str, str, str]:
+    return f"{one.activation:.3g}", f"{one.share:.0%}", f"{one.cross_entropy:.2f} nats"
+
+
+def standing(made: "microtome.features.dreaming.Dream") -> str:
+    """Which of the two fronts is ahead, by the areas of activation and fluency that they dominate."""
+    area, corpus = made.hypervolumes[-1] if made.hypervolumes else 0.0, made.corpus_hypervolume
+    ahead = "the dream is ahead of the corpus" if area > corpus else "the corpus is ahead of the dream" if area < corpus else "neither is ahead"
+    return f"{ahead}: the front of the dream dominates an area of {area:.2f}, that of the corpus {corpus:.2f}"
 
 
 def _kept(out: Path) -> str:

@@ -144,7 +144,11 @@ def test_a_feature_is_dreamt_of_once(workspace: Path, tmp_path: Path) -> None:
     assert first.json["dream"] == again.json["dream"]
     assert first.json["dream"]["iterations"] == 2
     assert [cost["reused"] for cost in again.json["costs"] if cost["step"] == "dream"] == [True]
-    assert "dreamt" in call(*line).out
+    said = " ".join(call(*line).out.split())
+    area, corpus = first.json["dream"]["hypervolumes"][-1], first.json["dream"]["corpus_hypervolume"]
+    ahead = "the dream is ahead" if area > corpus else "the corpus is ahead" if area < corpus else "neither is ahead"
+    assert ahead in said
+    assert f"an area of {area:.2f}, that of the corpus {corpus:.2f}" in said
 
 
 @pytest.mark.usefixtures("made")

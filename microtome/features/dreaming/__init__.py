@@ -1,4 +1,4 @@
-"""Dreaming: fluent prompts, found by evolution, that drive a component harder than anything in the corpus does.
+"""Dreaming: fluent prompts, found by evolution, that drive a component; they may or may not beat the corpus' own text.
 
 Makes a `Dream` from an index, a model and a target (`feature_target`, `direction_target`, `downstream_target`): the Pareto front of activation
 against cross-entropy, beside the front of the corpus' own text of the same length. Begin with `dream`; a new kind of target has the attributes

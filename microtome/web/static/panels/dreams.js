@@ -36,7 +36,7 @@ function Dreamt({ kept }) {
   const area = dream.hypervolumes[dream.hypervolumes.length - 1] ?? 0;
   return html`<div class="dream"><h3>${dream.name} <span class="quiet">${kept.is_finished ? "" : "not finished: "}${count(dream.iterations)} of ${count(dream.planned)} rounds, ${count(dream.prompts)} prompts, ${count(dream.tokens_run)} tokens run</span></h3>
     <div class="dream-body"><div><${Front} dream=${dream} />
-      <p class="note"><span class="dreamt-key">dreamt, area ${num(area)}</span> <span class="corpus-key">the corpus' own ${count(dream.corpus_texts)} strongest texts of ${dream.length} tokens, area ${num(dream.corpus_hypervolume)}</span></p></div>
+      <p class="note"><span class="dreamt-key">dreamt, area ${num(area)}</span> <span class="corpus-key">the corpus' own ${count(dream.corpus_texts)} strongest texts of ${dream.length} tokens, area ${num(dream.corpus_hypervolume)}</span>: ${area > dream.corpus_hypervolume ? "the dream is ahead" : area < dream.corpus_hypervolume ? "the corpus is ahead" : "neither is ahead"}</p></div>
       <table class="plain-table"><thead><tr><th>prompt</th><th class="n" data-tip=${`100 % is ${num(dream.store_max)}, the largest in the corpus`}>of max</th><th class="n" data-tip="mean cross-entropy of its tokens, nats">nats</th><th class="n" data-tip="the corpus' best at this cross-entropy or less">corpus</th></tr></thead>
       <tbody>${dream.front.map((one) => html`<tr><td><span class="prompt">${one.pieces.map(tokenText).join("").replaceAll("␣", " ")}</span></td><td class="n">${whole(one.share)}</td><td class="n">${one.cross_entropy.toFixed(2)}</td><td class="n">${one.corpus_share === null ? "none" : whole(one.corpus_share)}</td></tr>`)}</tbody></table></div></div>`;
 }
