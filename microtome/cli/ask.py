@@ -47,17 +47,21 @@ class Asked:
         """Whether features are to be found."""
         return bool(self.text or self.without or self.separate) or self.token is not None or self.label is not None
 
+    @property
+    def ways(self) -> tuple[str, ...]:
+        """The questions that are asked, by the option of each."""
+        ways = {"--text": bool(self.text or self.without), "--token": self.token is not None, "--label": self.label is not None}
+        ways |= {"--separate": self.separate is not None, "--test": self.prompts}
+        return tuple(name for name, given in ways.items() if given)
+
     def check(self, feature: int | None) -> None:
         """Refuse what does not go together."""
         if self.prompts and feature is None:
             do = 'Give its number: microtome show wiki 1234 --test "Some text."'
             raise CommandInvalid("no feature is named to test the prompts on.", got="--test without a number", wanted="a feature", do=do)
-        ways = {"--text": bool(self.text or self.without), "--token": self.token is not None, "--label": self.label is not None}
-        ways |= {"--separate": self.separate is not None, "--test": self.prompts}
-        chosen = [name for name, given in ways.items() if given]
-        if len(chosen) > 1:
+        if len(self.ways) > 1:
             do = "Ask one after the other."
-            raise CommandInvalid("that are several questions at once.", got=", ".join(chosen), wanted="one of them", do=do)
+            raise CommandInvalid("that are several questions at once.", got=", ".join(self.ways), wanted="one of them", do=do)
         if self.without and not self.text:
             do = "Give --text too: a text on which the features must fire."
             raise CommandInvalid("there is nothing to leave features out of.", got="--without alone", wanted="--text and --without", do=do)

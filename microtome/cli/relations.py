@@ -1,13 +1,14 @@
 """What `microtome show INDEX FEATURE` can say beyond the card: links, relations, surroundings, loss and measured effects."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 from rich.console import RenderableType
 from rich.text import Text
 
+from microtome.cli.ask import Asked
 from microtome.cli.cards import plain, quoted
 from microtome.cli.links import links_views
 from microtome.cli.listing import Listing
@@ -49,6 +50,24 @@ class Related:
     """Also how well the model predicts where it fires, once `microtome index INDEX --losses` was run."""
     effects: Flag = False
     """Also what ablating and doubling it does to the next token; measured with the model if that is not stored yet."""
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """The options that are given."""
+        return tuple(f"--{field.name}" for field in fields(self) if getattr(self, field.name) != field.default)
+
+    def check(self, feature: int | None, *, asked: Asked) -> None:
+        """Refuse where it would be left out: it all stands beside the card of one feature."""
+        if not self.given:
+            return
+        said = ", ".join(self.given)
+        if asked.ways:
+            got = f"{said} and {', '.join(asked.ways)}"
+            do = "Ask one after the other."
+            raise CommandInvalid("that are several questions at once.", got=got, wanted="one of them", do=do)
+        if feature is None:
+            do = f"Give its number: microtome show wiki 1234 {self.given[0]}{' …' if self.given[0] in ('--over', '--match') else ''}"
+            raise CommandInvalid("no feature is named to say this of.", got=f"{said} without a number", wanted="a feature", do=do)
 
 
 def relations(

@@ -22,7 +22,7 @@ from microtome.cli.sweep import sweep_views
 from microtome.cli.trials import tried_views
 from microtome.cli.words import size
 from microtome.config import canonical_json
-from microtome.errors import ArtifactDamaged, ArtifactMissing
+from microtome.errors import ArtifactDamaged, ArtifactMissing, CommandInvalid
 
 
 def show(
@@ -97,6 +97,7 @@ def show(
     """
     with Session(common) as session:
         asked.check(feature)
+        related.check(feature, asked=asked)
         _shown(session, what, feature, asked=asked, site=site, related=related, limit=limit)
 
 
@@ -106,6 +107,9 @@ def _shown(session: Session, what: str | None, feature: int | None, *, asked: As
         return _workspace(session)
     path = Path(what) if what is not None else None
     if what is not None and not asked.features and not asked.prompts and (files := foreign(session, what)) is not None:
+        if related.given:
+            do = "Leave it out, or ask an index of the workspace."
+            raise CommandInvalid("files of another tool do not hold this.", got=", ".join(related.given), wanted="an index", do=do)
         return show_bundle(session, files, feature, site=site, limit=limit)
     if path is not None and (path / MANIFEST).is_file() and whole:
         return _artifact(session, path)

@@ -78,5 +78,28 @@ def test_links_on_another_corpus_are_those_of_its_sums(workspace: Path) -> None:
     assert "summarise" not in again.err, "the sums are there"
 
 
+@pytest.mark.parametrize(
+    "option", [["--links"], ["--over", "wiki"], ["--silenced"], ["--alike"], ["--coactive"], ["--suspects"], ["--across"], ["--match", "set"]]
+)
+def test_what_would_be_left_out_is_refused(workspace: Path, option: list[str]) -> None:
+    there = ("--workspace", str(workspace))
+    alone = call("show", "set", *option, *there)
+    assert (alone.code, "no feature is named" in alone.err, f"{option[0]} without a number" in alone.err) == (2, True, True)
+    nowhere = call("show", *option, *there)
+    assert (nowhere.code, nowhere.out) == (2, "")
+    for question in (["--text", "the ship"], ["--token", " the"], ["7", "--test", "the ship"]):
+        beside = call("show", "set", *question, *option, *there)
+        assert beside.code == 2
+        assert f"{option[0]} and {question[-2]}" in beside.err
+
+
+def test_files_of_another_tool_have_no_relations(workspace: Path, tmp_path: Path) -> None:
+    there = ("--workspace", str(workspace))
+    assert call("export", "set", "--to", "neuronpedia", "--features", "3", "--out", str(tmp_path / "out"), *there).code == 0
+    shown = call("show", str(tmp_path / "out"), "3", "--alike", *there)
+    assert (shown.code, "do not hold this" in shown.err) == (2, True)
+    assert call("show", str(tmp_path / "out"), "3", *there).code == 0
+
+
 def _plain(record: object) -> object:
     return [to_dict(each) for each in record] if isinstance(record, tuple) else to_dict(record)
