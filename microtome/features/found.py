@@ -105,7 +105,7 @@ class Separator:
     auc: float
     """Chance that a positive text has the larger value than a negative one, ties counted half: 0.5 tells nothing, below it fires on the negative."""
     low: float
-    """Ends of the 95 % bootstrap interval, texts redrawn within each set; for this feature alone, not for its having been picked."""
+    """Ends of the 95 % score interval (`stats.auc_interval`); for this feature alone, not for its having been picked."""
     high: float
     p: float
     """Share of the shuffles in which the best of *all* features was as far from 0.5 as this one (itself counted): already for all of them."""

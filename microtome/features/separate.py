@@ -1,8 +1,9 @@
-"""Features that tell two small sets of texts apart: AUC of each, a bootstrap interval, and a null of shuffled labels that knows how many were tried.
+"""Features that tell two small sets of texts apart: AUC of each with its interval, and a null of shuffled labels that knows how many were tried.
 
 A text's value under a feature is its largest activation (`max`) or the mean over its tokens (`mean`). AUC = P(positive > negative) + ½ P(equal)
 over pairs of texts (Mann and Whitney 1947). The null shuffles the labels and keeps, each time, the largest |AUC − ½| over *all* features: a feature's
-p is the share of shuffles whose best reaches its own (Westfall and Young 1993, maxT), so p is corrected for having tried them all.
+p is the share of shuffles whose best reaches its own (Westfall and Young 1993, maxT), so p is corrected for having tried them all. The interval is
+a score interval (Newcombe 2006): wide with few texts, and with a width where the sets do not overlap, which a bootstrap has not.
 """
 
 from collections.abc import Sequence
@@ -16,10 +17,9 @@ from microtome.features.found import Separation, Separator
 from microtome.features.probe import check_texts, encode
 from microtome.features.store import Store
 from microtome.models import Model
-from microtome.stats import Interval
+from microtome.stats import auc_interval
 
 POOLS = ("max", "mean")
-_DRAWS = 1000
 _BLOCK = 64
 """Shuffles a product."""
 
@@ -57,7 +57,7 @@ def separate(store: Store, model: Model, *, positive: Sequence[str], negative: S
     hits: list[Separator] = []
     for at in map(int, order):
         feature = int(features[at])
-        ends = interval(values[:, at], n_positive=n, seed=how.seed)
+        ends = auc_interval(float(found[at]), n_positive=n, n_negative=len(negative))
         top = float(maxima[feature]) or float(values[:, at].max())
         hits.append(
             Separator(
@@ -103,18 +103,6 @@ def null(values: Array, *, n_positive: int, shuffles: int, seed: int) -> Array:
         sums = chosen @ ranks
         found.append(np.abs((sums - n * (n + 1) / 2) / (n * m) - 0.5).max(1, initial=0.0))
     return np.concatenate(found)
-
-
-def interval(values: Array, *, n_positive: int, seed: int) -> Interval:
-    """95 % percentile interval of one column's AUC, the texts of each set redrawn with replacement."""
-    one, other = values[:n_positive, None], values[None, n_positive:]
-    wins = (one > other) + 0.5 * (one == other)
-    draw = np.random.default_rng(seed)
-    rows = draw.multinomial(len(wins), np.full(len(wins), 1 / len(wins)), size=_DRAWS)
-    columns = draw.multinomial(wins.shape[1], np.full(wins.shape[1], 1 / wins.shape[1]), size=_DRAWS)
-    found = ((rows @ wins) * columns).sum(1) / wins.size
-    low, high = np.quantile(found, [0.025, 0.975])
-    return Interval(low=float(low), high=float(high))
 
 
 def mid_ranks(values: Array) -> Array:

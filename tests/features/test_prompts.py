@@ -12,7 +12,7 @@ from scipy.stats import mannwhitneyu, rankdata
 from microtome.config import to_dict
 from microtome.errors import FeatureNotFound, QueryInvalid
 from microtome.features import FeatureIndex
-from microtome.features.separate import auc, interval, mid_ranks, null
+from microtome.features.separate import auc, mid_ranks, null
 from microtome.features.statistics import standing
 from tests.features.small_store import D_DICT, SITE, Made, random_sae
 
@@ -158,17 +158,6 @@ def test_under_the_null_few_searches_find_anything() -> None:
     assert false >= 2
 
 
-def test_the_interval_covers_the_truth() -> None:
-    """Positive texts N(1, 1), negative ones N(0, 1): the true AUC is Phi(1 / sqrt 2) = 0.760."""
-    draw, truth = np.random.default_rng(3), 0.7602
-    covered = 0
-    for seed in range(100):
-        values = np.concatenate([draw.normal(1, 1, 40), draw.normal(0, 1, 40)])[:, None]
-        ends = interval(values[:, 0], n_positive=40, seed=seed)
-        covered += ends.low <= truth <= ends.high
-    assert covered >= 87
-
-
 @pytest.mark.parametrize("pool", ["max", "mean"])
 def test_two_sets_of_texts_are_told_apart(index: FeatureIndex, made: Made, pool: str) -> None:
     positive = [f"{text} {n}" for n, text in enumerate(SEA * 4)]
@@ -183,7 +172,7 @@ def test_two_sets_of_texts_are_told_apart(index: FeatureIndex, made: Made, pool:
     assert {hit.feature: hit.auc for hit in found.hits} == pytest.approx(expected, abs=0.02)
     assert found.hits[0].p == 1 / 200, "texts this different are told apart"
     assert found.n_significant == sum(hit.p <= 0.05 for hit in found.hits)
-    assert all(hit.low <= hit.auc <= hit.high for hit in found.hits)
+    assert all(hit.low <= hit.auc <= hit.high and hit.high - hit.low > 0.1 for hit in found.hits), "no certainty from 24 texts"
     assert found == index.separate(made.model, positive, **how), "seeded"
     other = index.separate(made.model, positive, **how, seed=1)
     assert [hit.auc for hit in other.hits] == [hit.auc for hit in found.hits]
