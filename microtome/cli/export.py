@@ -103,11 +103,13 @@ def export(
         if what is not None and what not in session.workspace.names("index") and _is_foreign(what):
             _convert(session, what, to=to, out=out)
             return
+        from microtome.features import FeatureIndex
+        from microtome.features.exchange import Wanted, export_index, writer_of
+
+        if to != _STATIC:
+            writer_of(to, also=[_STATIC])
         place = session.find("index", what)
         out = out or session.workspace.place("export", f"{place.name}-{to}")
-        from microtome.features import FeatureIndex
-        from microtome.features.exchange import Wanted, export_index
-
         index = FeatureIndex.open(place, session.workspace)
         chosen = _chosen(index, part.features, filter=part.filter)
         with session.step("export", output=out) as step:

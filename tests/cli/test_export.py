@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from microtome.features import FeatureIndex
+from microtome.features.exchange import written_formats
 from tests.cli.calls import call
 from tests.features.small_store import D_DICT, make
 
@@ -59,7 +60,7 @@ def test_a_static_copy(workspace: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--to", "neuronpdia"), 'no exchange is called "neuronpdia"'),
+        (("--to", "neuronpdia"), 'no format is called "neuronpdia"'),
         (("--to", "neuronpedia", "--features", "3-1"), '--features holds "3-1"'),
         (("--to", "neuronpedia", "--features", "9999"), "has no feature 9999"),
         (("--to", "neuronpedia", "--filter", "densty > 1"), 'no column "densty"'),
@@ -71,3 +72,16 @@ def test_mistakes_are_named(workspace: Path, arguments: tuple[str, ...], said: s
     assert found.code == 2
     assert said in found.err
     assert not (out / "manifest.json").exists()
+
+
+def test_every_format_that_is_written_is_offered_and_no_other(workspace: Path, tmp_path: Path) -> None:
+    there = ("-w", str(workspace))
+    formats = written_formats()
+    for wrong in ("nope", "neuron-record"):
+        assert f"wanted: {', '.join(formats)}, static\n" in call("export", "small", "--to", wrong, *there).err
+    said = " ".join(call("export", "--help").out.split())
+    assert all(name in said for name in (*formats, "static"))
+    files = tmp_path / "files"
+    assert call("export", "small", "--to", "neuronpedia", "--features", "3", "--out", str(files), *there).code == 0
+    for wrong in ("nope", "neuron-record"):
+        assert f"wanted: {', '.join(formats)}\n" in call("export", str(files), "--to", wrong, *there).err

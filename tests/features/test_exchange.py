@@ -16,7 +16,16 @@ import pytest
 from safetensors.numpy import load_file
 
 from microtome.artifacts import DRAFT, Draft, existing
-from microtome.errors import ArtifactConflict, BundleInvalid, ConfigError, FeatureNotFound, FormatCannotHold, FormatUnknown, SiteNotFound
+from microtome.errors import (
+    ArtifactConflict,
+    BundleInvalid,
+    ConfigError,
+    FeatureNotFound,
+    FormatCannotHold,
+    FormatUnknown,
+    NotRegistered,
+    SiteNotFound,
+)
 from microtome.features import FeatureIndex
 from microtome.features.exchange import (
     EXCHANGES,
@@ -33,6 +42,7 @@ from microtome.features.exchange import (
     convert,
     export_index,
     open_bundle,
+    written_formats,
 )
 from tests.features.small_store import D_DICT
 
@@ -264,13 +274,32 @@ def test_a_set_has_a_source_a_layer(layers_index: FeatureIndex, tmp_path: Path) 
             found.feature(3)
 
 
+@pytest.mark.parametrize(
+    ("held", "asked", "wanted"),
+    [
+        ([3, 40, 1234], 99, "one of 3 features, 3 … 1234; the nearest are 40 and 1234"),
+        ([3, 40, 1234], 2000, "one of 3 features, 3 … 1234; the nearest is 1234"),
+        ([3, 40, 1234], 0, "one of 3 features, 3 … 1234; the nearest is 3"),
+        ([3], 4, "feature 3, the only one"),
+        ([], 4, "none: it is empty"),
+    ],
+)
+def test_a_feature_that_is_not_in_the_files_has_neighbours_that_are(held: list[int], asked: int, wanted: str) -> None:
+    bundle = replace(made_bundle(held), records=lambda _, wanted: iter([]))
+    with pytest.raises(FeatureNotFound) as error:
+        bundle.feature(asked)
+    assert error.value.wanted == wanted
+
+
 def test_what_cannot_be_held_is_named(index: FeatureIndex, tmp_path: Path) -> None:
     with pytest.raises(FormatCannotHold, match="every activation"):
         convert(made_bundle([1]), tmp_path / "a", format_name="delphi")
     with pytest.raises(FormatCannotHold, match="layer"):
         convert(made_bundle([1], replace(SOURCE, layer=None)), tmp_path / "b", format_name="circuit-tracer")
-    with pytest.raises(FormatCannotHold, match="read, not written"):
-        convert(made_bundle([1]), tmp_path / "c", format_name="neuron-record")
+    for name, kind, match in (("neuron-record", FormatCannotHold, "read, not written"), ("neuronpedai", NotRegistered, "no format is called")):
+        with pytest.raises(kind, match=match) as error:
+            convert(made_bundle([1]), tmp_path / "c", format_name=name)
+        assert str(error.value.wanted).split(", ") == written_formats() == sorted(WRITTEN)
     with pytest.raises(ConfigError, match="no features"):
         export_index(index.store, tmp_path / "d", format_name="neuronpedia", wanted=Wanted(features=[]))
     with pytest.raises(FormatUnknown):

@@ -7,7 +7,7 @@ from typing import Any
 from microtome.artifacts import Artifact, Draft, existing
 from microtome.config import canonical_json, fingerprint
 from microtome.errors import ConfigError, FormatUnknown
-from microtome.features.exchange.format import EXCHANGES, Bundle, count_of
+from microtome.features.exchange.format import EXCHANGES, Bundle, count_of, writer_of
 from microtome.features.exchange.gather import Wanted, bundle_of
 from microtome.features.store import Store
 from microtome.progress import Progress, Throttled
@@ -60,7 +60,7 @@ def convert(bundle: Bundle, out: str | Path, *, format_name: str, progress: Prog
 def _write(
     bundle: Bundle, out: str | Path, *, format_name: str, config: dict[str, Any], inputs: dict[str, str], progress: Progress | None
 ) -> Artifact:
-    writer = EXCHANGES.get(format_name)
+    writer = writer_of(format_name)
     finished = existing(out, "export", config=config, inputs=inputs)
     if finished is not None:
         return finished

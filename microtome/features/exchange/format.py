@@ -1,12 +1,13 @@
 """What a format of features is, and the bundle that its files are opened as."""
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from microtome.artifacts import Draft
-from microtome.errors import FeatureNotFound, FormatCannotHold, SiteNotFound
+from microtome.errors import FeatureNotFound, FormatCannotHold, NotRegistered, SiteNotFound, nearest
 from microtome.features.arrays import Array
 from microtome.features.exchange.record import FeatureRecord, Source
 from microtome.progress import Throttled
@@ -86,9 +87,8 @@ class Bundle:
         where = self.source(source)
         for record in self.records(where, [number]):
             return record
-        known = self.numbers(where)
-        wanted = f"{known[0]} … {known[-1]}" if len(known) else "none: it is empty"
-        raise FeatureNotFound(f"{where.id} has no feature {number} in these files.", got=number, wanted=wanted, do="Give one that is listed.")
+        what = f"{where.id} has no feature {number} in these files."
+        raise FeatureNotFound(what, got=number, wanted=_said(self.numbers(where), number=number), do="Give one that is listed.")
 
 
 @runtime_checkable
@@ -103,12 +103,33 @@ class Exchange(Protocol):
         """Open it; what is out of order raises `BundleInvalid`."""
         ...
 
+
+@runtime_checkable
+class Writable(Exchange, Protocol):
+    """A format that is written too."""
+
     def write(self, bundle: Bundle, draft: Draft, *, tell: Throttled) -> None:
         """Write a bundle, file by file, going on behind the files that are there. What it has no place for raises `FormatCannotHold`."""
         ...
 
 
 EXCHANGES: Registry[Exchange] = Registry("exchange")
+
+
+def written_formats() -> list[str]:
+    """The names of the formats that are written."""
+    return [name for name in EXCHANGES if isinstance(EXCHANGES.get(name), Writable)]
+
+
+def writer_of(name: str, *, also: Sequence[str] = ()) -> Writable:
+    """The format of that name; `also` are what else may be asked for where this is called. Raises `NotRegistered`, `FormatCannotHold`."""
+    known = [*written_formats(), *also]
+    if name not in EXCHANGES:
+        raise NotRegistered(f'no format is called "{name}".', got=name, wanted=", ".join(known), do=nearest(name, known))
+    found = EXCHANGES.get(name)
+    if not isinstance(found, Writable):
+        raise FormatCannotHold(f"{name} files are read, not written.", got=name, wanted=", ".join(known), do="Write one of those.")
+    return found
 
 
 def batches(numbers: Sequence[int]) -> Iterator[Sequence[int]]:
@@ -128,3 +149,15 @@ def layer_of(source: Source, *, format_name: str) -> int:
 def count_of(bundle: Bundle) -> int:
     """Features of all sources."""
     return sum(len(bundle.numbers(source)) for source in bundle.sources)
+
+
+def _said(known: Sequence[int], *, number: int) -> str:
+    """Which features there are, with the nearest on either side of a number that is not among them."""
+    if len(known) == 0:
+        return "none: it is empty"
+    if len(known) == 1:
+        return f"feature {known[0]}, the only one"
+    span = f"one of {len(known):,} features, {known[0]} … {known[-1]}"
+    at = bisect_left(known, number)
+    near = [str(known[each]) for each in (at - 1, at) if 0 <= each < len(known)]
+    return f"{span}; the nearest {'is' if len(near) == 1 else 'are'} {' and '.join(near)}"

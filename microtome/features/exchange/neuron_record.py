@@ -5,15 +5,12 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, final
+from typing import Any, final
 
-from microtome.artifacts import Draft
-from microtome.errors import FormatCannotHold
 from microtome.features.exchange.files import Json, invalid, need, read_json
 from microtome.features.exchange.format import EXCHANGES, Bundle
 from microtome.features.exchange.parts import read_strip
 from microtome.features.exchange.record import Example, FeatureRecord, Interval, Source
-from microtome.progress import Throttled
 
 NAME = "neuron-record"
 _READ = ("neuron_id", "most_positive_activation_records", "random_sample", "random_sample_by_quantile", "quantile_boundaries", "dataclass_name")
@@ -43,10 +40,6 @@ class NeuronRecord:
             numbers=lambda source: sorted(files[source.layer or 0]),
             records=lambda source, wanted: _records(files[source.layer or 0], source, wanted),
         )
-
-    def write(self, bundle: Bundle, draft: Draft, *, tell: Throttled) -> NoReturn:
-        what, wanted = "NeuronRecord files are read, not written.", "neuronpedia, saedashboard, delphi, circuit-tracer"
-        raise FormatCannotHold(what, got=NAME, wanted=wanted, do="Write one of those.")
 
 
 def _files(path: Path) -> list[Path]:
