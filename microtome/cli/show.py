@@ -8,7 +8,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 from rich.text import Text
 
-from microtome.artifacts import FOLDERS, KINDS, MANIFEST, Artifact, Manifest, read_manifest
+from microtome.artifacts import FOLDERS, KINDS, MANIFEST, Artifact, Manifest, Workspace, read_manifest
 from microtome.cli.ask import Asked, find_features, run_prompts
 from microtome.cli.bundles import foreign, show_bundle
 from microtome.cli.cards import card_view, plain, titled
@@ -86,8 +86,8 @@ def show(
     Parameters
     ----------
     what
-        Name of an index, a dictionary, a graph or a direction, or the path of any
-        artifact, a dictionary's files or files about features; the whole workspace unless given.
+        Name of an index, a dictionary, a graph or a direction, or the path of any artifact, a
+        workspace, a dictionary's files or files about features; the whole workspace unless given.
     feature
         Number of a feature of the index, or with --site of the dictionary that reads there.
     site
@@ -104,7 +104,7 @@ def show(
 def _shown(session: Session, what: str | None, feature: int | None, *, asked: Asked, site: str | None, related: Related, limit: int) -> None:
     whole = feature is None and not asked.features
     if what is None and whole:
-        return _workspace(session)
+        return _workspace(session, session.workspace)
     path = Path(what) if what is not None else None
     if what is not None and not asked.features and not asked.prompts and (files := foreign(session, what)) is not None:
         if related.given:
@@ -117,7 +117,7 @@ def _shown(session: Session, what: str | None, feature: int | None, *, asked: As
         if (kind := next((kind for kind in ("dictionary", "graph", "direction") if what in session.workspace.names(kind)), None)) is not None:
             return _SHOWN[kind](session, session.workspace.place(kind, what))
         if Path(what).exists():
-            return _dictionary(session, Path(what))
+            return _workspace(session, Workspace(what)) if _is_workspace(Path(what)) else _dictionary(session, Path(what))
     index = session.find("index", what)
     if asked.features or asked.prompts:
         return _asked(session, index, asked, feature=feature, site=site, limit=limit)
@@ -209,8 +209,12 @@ _SHOWN: Mapping[str, Callable[[Session, Path], None]] = {"dictionary": _dictiona
 """What has a view of its own, by kind."""
 
 
-def _workspace(session: Session) -> None:
-    workspace = session.workspace
+def _is_workspace(path: Path) -> bool:
+    workspace = Workspace(path)
+    return workspace.catalogue.is_file() or any(workspace.names(kind) for kind in KINDS)
+
+
+def _workspace(session: Session, workspace: Workspace) -> None:
     table = titled(f"workspace {workspace.path}")
     for heading in ("kind", "name", "id", "size", "made from"):
         table.add_column(heading)

@@ -71,6 +71,7 @@ def test_show_answers_about_workspace_artifact_index_and_feature(workspace: Path
     there = ("--workspace", str(workspace))
     assert {row["kind"] for row in call("show", *there, "--json").json["artifacts"]} == {"corpus", "shards", "dictionary", "index"}
     assert call("show", str(workspace / "dictionaries" / "notes"), "--json").json["manifest"]["kind"] == "dictionary"
+    assert call("show", str(workspace), "--json").json["artifacts"] == call("show", "--workspace", str(workspace), "--json").json["artifacts"]
     assert call("show", "notes", *there, "--json").json["overview"]["name"] == "notes"
     assert call("show", "notes", "7", *there, "--json").json["card"]["feature"] == 7
     assert "feature 7" in call("show", "notes", "7", *there).out

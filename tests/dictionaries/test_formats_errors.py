@@ -239,7 +239,9 @@ def test_a_layer_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 def test_a_folder_of_nothing_known_lists_what_is_there(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("a dictionary was here")
+    (tmp_path / "private.txt").touch()
     assert "notes.txt" in str(refusal(FormatUnknown, tmp_path).got)
+    assert refusal(FormatUnknown, tmp_path / "notes.txt").got == "notes.txt", "of a file not what lies beside it"
     assert "saelens" in str(refusal(FormatUnknown, FIXTURES / "sparsify" / "sae", format_name="saelens").wanted)
     with pytest.raises(ArtifactMissing):
         load_any(tmp_path / "nothing")

@@ -34,6 +34,8 @@ class Located(NamedTuple):
 
     folder: Path
     name: str
+    file: str = ""
+    """Of a file in that folder, its name: all that a refusal may say of the folder."""
 
     @property
     def is_native(self) -> bool:
@@ -106,7 +108,7 @@ def locate(ref: str | Path, *, format_name: str | None = None) -> Located:
         folder = folder_of(hub, wanted=lambda names: _needed(names, where=str(ref), format_name=format_name))
         return Located(folder, "/".join(filter(None, (hub.repo, hub.folder))))
     folder = path.parent if path.is_file() else path
-    return Located(folder, str(folder.resolve()))
+    return Located(folder, str(folder.resolve()), file=path.name if path.is_file() else "")
 
 
 def write_foreign(dictionary: Dictionary | DictionarySet, folder: str | Path, *, format_name: str, about: Mapping[str, Any] | None = None) -> Path:
@@ -116,8 +118,8 @@ def write_foreign(dictionary: Dictionary | DictionarySet, folder: str | Path, *,
     return target
 
 
-def detect(names: Collection[str], *, where: str, format_name: str | None = None) -> Detected:
-    """The format of a folder with these files; `FormatUnknown` if it is of none."""
+def detect(names: Collection[str], *, where: str, format_name: str | None = None, file: str = "") -> Detected:
+    """The format of a folder with these files, or of this one of them; `FormatUnknown` if it is of none."""
     for name in [format_name] if format_name else FORMATS:
         files = FORMATS.get(name).detect(names)
         if files:
@@ -125,11 +127,13 @@ def detect(names: Collection[str], *, where: str, format_name: str | None = None
     shown = ", ".join(sorted(names)[:6]) + (", …" if len(names) > 6 else "")
     wanted = "the files of " + (format_name or f"one of {', '.join((_NATIVE, *FORMATS))}")
     do = "Give the folder with the weights and the config beside them; a repository's sub-folder is written org/repo/sub/folder."
+    if file:
+        raise FormatUnknown(f"{where} is no file of a dictionary that microtome reads.", got=file, wanted=wanted, do=do)
     raise FormatUnknown(f"nothing in {where} is a dictionary that microtome reads.", got=shown or "no files", wanted=wanted, do=do)
 
 
 def _read(place: Located, hints: Hints, *, where: str, format_name: str | None) -> Read:
-    detected = detect(_names(place.folder), where=where, format_name=format_name)
+    detected = detect(_names(place.folder), where=where, format_name=format_name, file=place.file)
     _check_scale_wanted(hints.input_scale, format_name=detected.name)
     return detected.format.read(place.folder, hints=replace(hints, name=place.name))
 
