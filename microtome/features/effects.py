@@ -66,8 +66,9 @@ def stored(store: Store, feature: int, *, config: EffectsConfig) -> Effects | No
 
 
 def measure(store: Store, model: Model, features: Sequence[int], *, config: EffectsConfig, progress: Progress | None) -> int:
-    """Measure those features that have no record yet, and store each as it is done; how many were new."""
+    """Measure those features that have no record yet, and store each as it is done; how many were new. Raises `ModelTapped`."""
     _check(store, model)
+    model.check_untapped("measuring effects")
     tell = Throttled(progress)
     done = measured(store, config=config)
     new = 0

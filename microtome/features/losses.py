@@ -29,9 +29,10 @@ _BATCH = {"cpu": 512, "cuda": 16_384}
 def measure_losses(model: Model, corpus: Corpus, *, out: str | Path, progress: Progress | None = None) -> Path:
     """Make the losses artifact at `out`, or leave it as it is when it is there; a range of tokens at a time, so an interrupted run resumes.
 
-    Raises `ShapeMismatch` (another tokenizer), `ArtifactConflict`, `WorkspaceBusy`, `DiskFull`.
+    Raises `ShapeMismatch` (another tokenizer), `ModelTapped`, `ArtifactConflict`, `WorkspaceBusy`, `DiskFull`.
     """
     check_model_fits(model, corpus)
+    model.check_untapped("measuring losses")
     inputs = {"corpus": corpus.id, "model": model.fingerprint}
     if existing(out, KIND, config={}, inputs=inputs) is None:
         tell = Throttled(progress)

@@ -175,14 +175,15 @@ class Model:
         """Who runs several forwards of this model: `core_workers`, and under a `tap`, which other threads would not see, this thread."""
         return nullcontext(map) if self.is_tapped else core_workers(self.device)
 
-    def own_workers(self, what: str) -> AbstractContextManager[RunAll]:
-        """`core_workers` for forwards whose results are kept as those of this model alone.
-
-        Raises `ModelTapped` under a `tap`: its edits would be in the results of one core and missing from the others', and no artifact says of them.
-        """
+    def check_untapped(self, what: str) -> None:
+        """Refuse work whose results are kept as those of this model alone, with `ModelTapped`, under a `tap`: nothing that is kept says of edits."""
         if self.is_tapped:
             do = "Do it outside the `with model.tap(…)` block; to read under edits, use `model.capture` or `capture_contexts` inside it."
             raise ModelTapped(f"{what} was begun inside a tap of {self.ref}.", got="a tap around it", wanted="the model as it is", do=do)
+
+    def own_workers(self, what: str) -> AbstractContextManager[RunAll]:
+        """`core_workers` for such work. Raises `ModelTapped`."""
+        self.check_untapped(what)
         return core_workers(self.device)
 
     @torch.no_grad()

@@ -1,13 +1,15 @@
 """Measured effects against a plain forward under the edit, and what the catalogue keeps of them."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from microtome.errors import ConfigError, ShapeMismatch
-from microtome.features import Effects, EffectsConfig, FeatureIndex
+from microtome.errors import ConfigError, ModelTapped, ShapeMismatch
+from microtome.features import Effects, EffectsConfig, FeatureIndex, measure_losses
+from microtome.features.dreaming import dream, feature_target
 from microtome.features.effects import _controls  # pyright: ignore[reportPrivateUsage]  # the part under test
 from microtome.models import Site, tiny
 from microtome.shapes import Tensor
@@ -153,3 +155,14 @@ def test_a_larger_draw_goes_on_where_a_smaller_one_ended(made: Made, layers_inde
 def test_another_model_is_refused(layers_index: FeatureIndex) -> None:
     with pytest.raises(ShapeMismatch):
         layers_index.effects(D, model=tiny("llama", seed=9), config=FEW)
+
+
+def test_nothing_is_measured_under_a_tap(made: Made, index: FeatureIndex, tmp_path: Path) -> None:
+    with made.model.tap(edit={Site("resid_pre", 0): lambda x: 0.1 * x}):
+        with pytest.raises(ModelTapped, match="effects"):
+            index.effects(0, model=made.model)
+        with pytest.raises(ModelTapped, match="losses"):
+            measure_losses(made.model, made.corpus, out=tmp_path / "losses")
+        with pytest.raises(ModelTapped, match="dream"):
+            dream(index, made.model, target=feature_target(index, 0), out=tmp_path / "dream")
+    assert not any(tmp_path.iterdir())

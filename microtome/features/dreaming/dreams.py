@@ -42,10 +42,12 @@ def dream(
 
     With `out` the dream is an artifact: a run that was killed resumes there and ends as it would have, `read_dream` gives what it has so far, and
     a finished one is read. `vocabulary` are the ids that a prompt may hold, all that text can contain unless given. Raises `ShapeMismatch`
-    (another model), `QueryInvalid` (a vocabulary without tokens), `ArtifactConflict`.
+    (another model), `QueryInvalid` (a vocabulary without tokens), `ModelTapped` (with `out`), `ArtifactConflict`.
     """
     store = index.store
     store.check_model(model)
+    if out is not None:
+        model.check_untapped("a dream that is kept")
     allowed = model.vocabulary_mask().nonzero().squeeze(1) if vocabulary is None else torch.tensor(sorted(set(vocabulary)), dtype=torch.long)
     if not len(allowed):
         raise QueryInvalid("a dream needs tokens.", got="an empty vocabulary", wanted="at least one token id", do="Leave vocabulary out.")

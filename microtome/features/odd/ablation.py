@@ -82,7 +82,7 @@ def dense_ablation(
 ) -> Ablation | None:
     """What is lost without the span of the dense features, as the catalogue has it; measured now where a `model` is given and nothing is stored.
 
-    None where nothing is stored and there is no model. Raises `QueryInvalid` (no feature is dense), `ShapeMismatch` (another model),
+    None where nothing is stored and there is no model. Raises `QueryInvalid` (no feature is dense), `ShapeMismatch` (another model), `ModelTapped`,
     `WorkspaceReadOnly`.
     """
     store, key = index.store, canonical_json(config)
@@ -92,6 +92,7 @@ def dense_ablation(
     if model is None:
         return None
     store.check_model(model)
+    model.check_untapped("measuring dense features")
     measured = _measure(store, model, config=config, tell=Throttled(progress))
     store.catalogue.add_record(store.id, WHOLE, kind=KIND, config=key, content=measured)
     return measured
