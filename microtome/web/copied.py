@@ -3,13 +3,12 @@
 Keys are what the pages ask the server for, so that `static/lib/copy.js` finds an answer by its question.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from microtome.config import to_dict
-from microtome.features import Card, FeatureIndex
+from microtome.features import Card, FeatureIndex, Kept
 from microtome.features.dreaming import dreams_of
 from microtome.features.geometry import map_of
 from microtome.features.odd import dense_ablation, odd_report
@@ -73,7 +72,14 @@ def _measured(index: FeatureIndex, feature: int) -> Iterator[tuple[str, dict[str
         yield "dreams", {"dreams": dreams, "command": command_line(WORKSPACE, "dream", index.name, feature), "reproduce": lines}
 
 
-def copied_pages(index: FeatureIndex, *, kept: bool) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def kept_of(index: FeatureIndex, chosen: Sequence[int]) -> Kept:
+    """What people keep of some features alone; lists that have none of them are left out."""
+    found, here = index.kept(), set(chosen)
+    lists = [replace(each, features=tuple(feature for feature in each.features if feature in here)) for each in found.lists]
+    return replace(found, lists=tuple(each for each in lists if each.features), features=tuple(one for one in found.features if one.feature in here))
+
+
+def copied_pages(index: FeatureIndex, chosen: Sequence[int], *, kept: bool) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """The pages of an index that are one answer each, by name: what is odd, its map if it was made, and what people keep if it is `kept`."""
     call = "from microtome.features.odd import odd_report\n\nodd_report(index)"
     yield "odd", with_recipe(odd_report(index), copied_recipe(index, call, shell=json_line(WORKSPACE, "odd", index.name)))
@@ -88,4 +94,4 @@ def copied_pages(index: FeatureIndex, *, kept: bool) -> Iterator[tuple[str, Mapp
         yield "map", with_recipe(drawn.view(index), copied_recipe(index, call, shell=json_line(WORKSPACE, "map", index.name)))
     if kept:
         lines = copied_recipe(index, call_of("kept"), shell=json_line(WORKSPACE, "keep", index.name))
-        yield "kept", to_dict(index.kept()) | {"reproduce": lines}
+        yield "kept", with_recipe(kept_of(index, chosen), lines)

@@ -24,14 +24,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from microtome.artifacts import FOLDERS, Artifact, Draft, existing
+from microtome.artifacts import Artifact, Draft, existing
 from microtome.config import canonical_json, fingerprint, to_dict
 from microtome.devices import core_workers
 from microtome.features import FeatureIndex, Overview
+from microtome.features.dreaming import all_dreams
 from microtome.features.geometry import map_of
 from microtome.features.odd import dense_ablation
 from microtome.progress import Progress, Throttled
-from microtome.web.copied import WORKSPACE, copied_card, copied_pages, copied_recipe, relations_of
+from microtome.web.copied import WORKSPACE, copied_card, copied_pages, copied_recipe, kept_of, relations_of
 from microtome.web.recipes import call_of, show_line
 from microtome.web.replies import encode, with_recipe
 
@@ -61,30 +62,32 @@ def write_copy(
     in it). Raises `ArtifactConflict`, `DiskFull`, `FeatureNotFound`.
     """
     chosen = None if features is None else sorted({index.store.known(feature) for feature in features})
-    config = {"to": "static", "features": chosen, "documents": documents, "relations": relations, "kept": kept, "state": _state(index, kept=kept)}
+    wanted: Sequence[int] = range(index.n_features) if chosen is None else chosen
+    config = {"to": "static", "features": chosen, "documents": documents, "relations": relations, "kept": kept}
+    config["state"] = _state(index, wanted, kept=kept)
     finished = existing(out, "export", config=config, inputs={"index": index.id})
     if finished is not None:
         return finished
     with Draft.open(out, "export", config=config, inputs={"index": index.id}) as draft:
-        wanted, tell = range(index.n_features) if chosen is None else chosen, Throttled(progress)
+        tell = Throttled(progress)
         _write(index, draft, chosen=wanted, documents=documents, relations=relations, kept=kept, tell=tell)
         if relations:
             _write_relations(index, draft, chosen=wanted, tell=tell)
         return draft.finish(summary={"format": "static", "features": index.n_features if chosen is None else len(chosen)})
 
 
-def _state(index: FeatureIndex, *, kept: bool) -> str:
+def _state(index: FeatureIndex, chosen: Sequence[int], *, kept: bool) -> str:
     """What a copy shows that can change while the index does not: labels, measurements, dreams, the map, and what is kept."""
-    drawn, losses = map_of(index.store), index.store.losses()
+    drawn, losses, here = map_of(index.store), index.store.losses(), set(chosen)
     labels = [(each.feature, each.text) for each in index.store.catalogue.user_labels(index.id)]
-    dreams = [path.name for path in sorted((index.store.workspace.path / FOLDERS["dream"]).glob("*"))]
-    state = [labels, sorted(index.with_effects()), losses is not None, dreams, drawn and drawn.id, dense_ablation(index) is not None]
-    return fingerprint(canonical_json([*state, index.kept() if kept else None]))
+    dreams = [(each.name, each.is_finished, each.dream.iterations) for each in all_dreams(index) if each.dream.feature in here]
+    measured = [sorted(index.with_effects() & here), losses and losses.id, dense_ablation(index)]
+    return fingerprint(canonical_json([labels, measured, dreams, drawn and drawn.id, kept_of(index, chosen) if kept else None]))
 
 
 def _write(index: FeatureIndex, draft: Draft, *, chosen: Sequence[int], documents: int, relations: bool, kept: bool, tell: Throttled) -> None:
     shown = _documents_of(index, chosen, limit=documents)
-    pages = dict(copied_pages(index, kept=kept))
+    pages = dict(copied_pages(index, chosen, kept=kept))
     for name, content in pages.items():
         _put(draft, name, content)
     for name, content in _pages(tuple(pages)):
@@ -163,7 +166,8 @@ def _pages(there: Sequence[str]) -> Iterator[tuple[str, bytes]]:
     page = re.sub(r'="/static/', '="static/', (STATIC / "index.html").read_text())
     head = f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}" />\n'
     head += f'    <meta name="microtome-copy" content="data/" data-pages="{" ".join(there)}" />\n'
-    head += '    <link rel="stylesheet" href="static/css/copy.css" />\n'
+    last = '    <link rel="stylesheet" href="static/css/copy.css" />\n'  # it overrules the others
+    page = page.replace("  </head>", f"{last}  </head>")
     page = page.replace('<meta charset="utf-8" />\n', f'<meta charset="utf-8" />\n    {head}')
     opened = "These pages are read through a web server. In this folder: python -m http.server, then open the address that it prints."
     page = page.replace('<div id="app"></div>', f'<div id="app"><p id="unopened">{opened}</p></div>')
@@ -174,12 +178,14 @@ def _pages(there: Sequence[str]) -> Iterator[tuple[str, bytes]]:
 def _table(index: FeatureIndex, chosen: Sequence[int], *, kept: bool) -> list[dict[str, Any]]:
     """The rows of these features, with the columns that filters know and rows do not show."""
     numbers = {name: index.store.rows.numbers[name] for name in _TABLE_ONLY}
-    said = {one.feature: (one.verdict, one.lists) for one in index.kept().features} if kept else {}
+    said = {one.feature: (one.verdict, one.lists) for one in kept_of(index, chosen).features} if kept else {}
+    clusters = index.store.clusters()
     wanted, rows = set(chosen), list[dict[str, Any]]()
     for row in index.table(limit=_MOST).rows:
         if row.feature in wanted:
             verdict, lists = said.get(row.feature, ("", ()))
-            rows.append(to_dict(row) | {name: column[row.feature].item() for name, column in numbers.items()} | {"verdict": verdict, "list": lists})
+            hidden: dict[str, Any] = {name: column[row.feature].item() for name, column in numbers.items()} | {"verdict": verdict, "list": lists}
+            rows.append(to_dict(row) | hidden | ({} if clusters is None else {"cluster": int(clusters[row.feature])}))
     return rows
 
 

@@ -164,7 +164,7 @@ def test_the_panels_of_a_feature_are_there(page: Page, hosted: str) -> None:
     page.locator("#coactive").get_by_role("button", name="PMI").click()
     expect(page.locator("#coactive [aria-pressed=true]")).to_have_text("PMI")
     expect(page.locator("#coactive .error")).to_have_count(0)
-    for absent in ("#silenced", "#effects", "#loss", "#dreams", ".steer-link", "#unopened", "a.json"):
+    for absent in ("#silenced", "#loss", "#dreams", ".steer-link", "#unopened", "a.json"):
         assert not page.locator(absent).first.is_visible(), absent
     assert set(page.locator("nav[aria-label=pages] a").all_inner_texts()) - {"Map"} == {INDEX, "Features", "Documents", "Odd"}
 
@@ -175,7 +175,7 @@ def test_the_panels_of_a_feature_are_there(page: Page, hosted: str) -> None:
 def test_a_copy_of_some_features_leads_to_no_others_and_shows_what_is_kept(page: Page, hosted: str) -> None:
     here = f"{hosted.replace('folder', 'private')}#/s/{INDEX}"
     page.goto(here)
-    expect(page.locator(".remark-line").first).to_have_text(f"This copy holds 3 of the {D_DICT} features.")
+    expect(page.locator(".remark-line").first).to_have_text(re.compile(f"^This copy holds 3 of the {D_DICT} features"))
     page.get_by_role("link", name="Features").first.click()
     expect(page.locator("a.row .number")).to_have_text(["3", "9", "40"])
     page.locator("a.row").first.click()
@@ -191,8 +191,20 @@ def test_a_copy_of_some_features_leads_to_no_others_and_shows_what_is_kept(page:
     expect(page.locator("a.row .number")).to_have_text(["3", "9"])
     page.get_by_role("link", name="Map").click()
     expect(page.locator(".atlas-stage canvas").first).to_have_attribute("width", re.compile("[1-9]"))
+    page.locator("#clusters button, #clusters a").first.click()
+    expect(page.locator("#chosen")).to_be_visible()
+    expect(page.locator(".to-list:visible")).to_have_count(0)
+    page.get_by_role("link", name="in the table").click()
+    expect(page.locator(".title .quiet")).to_contain_text("of 3")
     page.get_by_role("link", name="Odd").click()
     expect(page.locator("h1")).to_have_text("Odd features")
+    expect(page.locator("a[data-absent]").first).to_be_visible()
+    for place in ("odd", "f/3", "map", "documents"):
+        page.goto(f"{here}/{place}")
+        expect(page.locator(".reproduce pre").first).to_be_visible()
+        page.wait_for_load_state("networkidle")
+        led = {int(found[1]) for link in page.locator("a[href*='/f/']").all() if (found := re.search(r"/f/(\d+)", link.get_attribute("href") or ""))}
+        assert led <= {3, 9, 40}, place
     expect(page.locator(".error:visible")).to_have_count(0)
 
 

@@ -8,7 +8,7 @@ and the two methods of `Target`.
 from microtome.features.dreaming.config import DreamConfig
 from microtome.features.dreaming.dreams import dream, read_dream
 from microtome.features.dreaming.records import Dream, Dreamed, KeptDream
-from microtome.features.dreaming.shelf import dreams_of
+from microtome.features.dreaming.shelf import all_dreams, dreams_of
 from microtome.features.dreaming.targets import Target, direction_target, downstream_target, feature_target
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "KeptDream",
     "dream",
     "dreams_of",
+    "all_dreams",
     "read_dream",
     "feature_target",
     "direction_target",

@@ -1,6 +1,7 @@
 """The dreams of a feature that lie in the workspace, finished or not."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,17 @@ def dreams_of(index: FeatureIndex, feature: int) -> tuple[KeptDream, ...]:
 
     A folder that cannot be read is passed over.
     """
-    known, place = index.store.known(feature), index.store.workspace.path / FOLDERS["dream"]
-    found = [
-        made
-        for folder in sorted(place.iterdir() if place.is_dir() else [])
-        if _index_of(folder) == index.id and (made := _read(folder)) is not None and made.dream.feature == known
-    ]
+    known = index.store.known(feature)
+    found = [made for made in all_dreams(index) if made.dream.feature == known]
     return tuple(sorted(found, key=lambda each: -max((one.share for one in each.dream.front), default=0.0)))
+
+
+def all_dreams(index: FeatureIndex) -> Iterator[KeptDream]:
+    """What was dreamt of any feature of an index, by name."""
+    place = index.store.workspace.path / FOLDERS["dream"]
+    for folder in sorted(place.iterdir() if place.is_dir() else []):
+        if _index_of(folder) == index.id and (made := _read(folder)) is not None:
+            yield made
 
 
 def _index_of(folder: Path) -> str | None:

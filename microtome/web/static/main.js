@@ -1,5 +1,5 @@
 // The frame around every page: which page an address means, the bar at the top, the keys that work everywhere.
-import { isThere } from "./lib/copy.js";
+import { isCopy, isThere, markAbsent } from "./lib/copy.js";
 import { html, render, signal, useState } from "./lib/dom.js";
 import { focus, useKeys } from "./lib/keys.js";
 import { address, at, go, home, place, plain } from "./lib/place.js";
@@ -107,3 +107,4 @@ startTips();
 const app = /** @type {HTMLElement} */ (document.getElementById("app"));
 app.replaceChildren(); // what stands there for who opens a copy's file without a server
 render(html`<${App} />`, app);
+if (isCopy) void markAbsent();

@@ -97,8 +97,8 @@ export async function answer(url) {
 
 /** @param {any} site @param {number} feature @returns {Promise<Answer>} */
 async function card(site, feature) {
-  const isThere = Number.isInteger(feature) && feature >= 0 && feature < site.n_features && (site.features === null || site.features.includes(feature));
-  if (!isThere) return { parts: notHere(`feature ${feature}`) };
+  const isKnown = Number.isInteger(feature) && feature >= 0 && feature < site.n_features && (site.features === null || site.features.includes(feature));
+  if (!isKnown) return { parts: notHere(`feature ${feature}`) };
   const found = (await file(`cards/${Math.floor(feature / site.cards)}`))[feature];
   return { value: { ...found, others: site.features } };
 }
@@ -209,4 +209,22 @@ async function token(site, doc, offset) {
   features.sort((a, b) => b.share_of_max - a.share_of_max || a.feature - b.feature);
   const role = view.turns.find((/** @type {any} */ turn) => turn.start <= offset && offset < turn.end)?.role ?? "text";
   return { value: { doc, offset, position: -1, token: -1, piece: view.pieces[at], kept: view.kept[at], role, features, reproduce: view.reproduce } };
+}
+
+/** Takes the address from links that lead to features and documents which are not in this copy, now and whenever the page changes. */
+export async function markAbsent() {
+  const site = await file("site");
+  const features = site.features && new Set(site.features);
+  const documents = new Set(site.documents.map((/** @type {any} */ row) => row.doc));
+  /** @param {Element} link */
+  const mark = (link) => {
+    const found = /\/s\/[^/]+\/([fd])\/(\d+)/.exec(link.getAttribute("href") ?? "");
+    if (!found) return;
+    const isAbsent = found[1] === "f" ? features && !features.has(Number(found[2])) : !documents.has(Number(found[2]));
+    if (isAbsent) link.removeAttribute("href");
+    link.toggleAttribute("data-absent", isAbsent);
+  };
+  const markAll = () => document.querySelectorAll("a[href]").forEach(mark);
+  markAll();
+  new MutationObserver(markAll).observe(document.body, { subtree: true, childList: true, attributeFilter: ["href"] });
 }

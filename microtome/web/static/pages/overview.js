@@ -29,7 +29,7 @@ export function OverviewPage({ index }) {
     ["active a token", num(view.l0), null, "features, on average"],
   ];
   return html`<header class="title"><h1>${view.name}</h1><p class="quiet">${view.sources.model} · ${view.sources.reads} · ${view.sources.corpus}</p></header>
-    ${view.features_here !== undefined && view.features_here < counts.features && html`<p class="remark-line">This copy holds ${count(view.features_here)} of the ${count(counts.features)} features.</p>`}
+    ${view.features_here !== undefined && view.features_here < counts.features && html`<p class="remark-line">This copy holds ${count(view.features_here)} of the ${count(counts.features)} features. The figures below are of all of them.</p>`}
     ${view.sources.quantised && html`<p class="remark-line">The model's weights are quantised (${view.sources.quantised}): every figure here is of that model, not of the full-precision one.</p>`}
     <dl class="tiles">${tiles.map(([name, number, href, tip]) => html`<div data-tip=${tip}><dt>${name}</dt><dd>${href ? html`<a href=${href}>${typeof number === "number" ? count(number) : number}</a>` : typeof number === "number" ? count(number) : number}</dd></div>`)}</dl>
     <div class="columns even">
