@@ -100,6 +100,7 @@ def export(
         Folder to write; exports/NAME-TO in the workspace unless given.
     """
     with Session(common) as session:
+        _check(part, to=to)
         if what is not None and what not in session.workspace.names("index") and _is_foreign(what):
             _convert(session, what, to=to, out=out)
             return
@@ -124,6 +125,14 @@ def export(
                 made = export_index(index.store, out, format_name=to, wanted=wanted, progress=session.progress)
             step.count(int(made.manifest.summary["features"]), "features")
         _report(session, made)
+
+
+def _check(part: Part, *, to: str) -> None:
+    """Refuse what only a static copy can have."""
+    if to != _STATIC and (part.kept or not part.relations):
+        name = "--kept" if part.kept else "--no-relations"
+        do = "Leave it out, or export to static."
+        raise CommandInvalid(f"{name} is of a static copy.", got=f"{name} with --to {to}", wanted=f"--to {_STATIC}", do=do)
 
 
 def _is_foreign(what: str) -> bool:

@@ -103,7 +103,8 @@ def keep(
 
 
 def _check(keeping: Keeping, chosen: Sequence[int], *, out: Path | None) -> None:
-    if keeping.changes and not chosen and (keeping.off is None or keeping.where is not None):
+    alone = (keeping.to, keeping.verdict, keeping.note, keeping.label, keeping.where) == (None,) * 5
+    if keeping.changes and not chosen and not (keeping.off is not None and alone):
         do = "Name features, or give a filter that some pass: --where 'density > 0.1'."
         raise CommandInvalid("no feature is named to keep this of.", got="no features", wanted="at least one", do=do)
     if chosen and not keeping.changes:
@@ -115,9 +116,11 @@ def _check(keeping: Keeping, chosen: Sequence[int], *, out: Path | None) -> None
 
 
 def _change(index: "microtome.features.FeatureIndex", chosen: Sequence[int], keeping: Keeping) -> None:
-    if keeping.off is not None:  # first, for it alone can name what is not there
+    if keeping.off is not None and keeping.to is not None:
+        index.move_to_list(chosen, off=keeping.off, to=keeping.to)
+    elif keeping.off is not None:
         index.change_list(keeping.off, remove=chosen) if chosen else index.drop_list(keeping.off)
-    if keeping.to is not None:
+    elif keeping.to is not None:
         index.change_list(keeping.to, add=chosen)
     for feature in chosen:
         if keeping.verdict is not None:

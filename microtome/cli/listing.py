@@ -1,6 +1,6 @@
 """Figures with a label, whatever the terminal's width: a table where the label has room, otherwise lines with the label under its figures."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.cells import cell_len
@@ -37,7 +37,7 @@ class Listing:
         broken = [heading.replace(" ", "\n") for heading in self.headings]
         fitting = (headings for headings in (self.headings, broken) if self._width(headings) <= options.max_width)
         headings = next(fitting, None)
-        yield from self._lines() if headings is None else [self._table(headings)]
+        yield from self._lines(options.max_width) if headings is None else [self._table(headings)]
 
     def _cells(self, at: int) -> list[Text]:
         return [cell if isinstance(cell, Text) else Text(plain(cell)) for cell in (row[at] for row in self.rows)]
@@ -62,23 +62,40 @@ class Listing:
             table.add_row(*cells)
         return table
 
-    def _lines(self) -> Generator[RenderableType]:
+    def _lines(self, width: int) -> Generator[RenderableType]:
         yield Text(f"\n{plain(self.title)}", style="table.title")
-        beside = [at for at, heading in enumerate(self.headings) if heading not in self.texts]
         below = [at for at, heading in enumerate(self.headings) if heading in self.texts]
-        widths = {at: self._widest(at, heading=self.headings[at]) for at in beside}
-        yield Text(_GAP.join(self._aligned(self.headings[at], at, width=widths[at]) for at in beside), style="table.header")
+        widths = {at: self._widest(at, heading=heading) for at, heading in enumerate(self.headings) if at not in below}
+        under = next(iter(widths.values())) + len(_GAP)
+        lines = _fitting(widths, width=width, under=under)
+        for number, line in enumerate(lines):
+            yield Text(self._line([self.headings[at] for at in line], line, widths, under=under if number else 0), style="table.header")
         columns = [self._cells(at) for at in range(len(self.headings))]
         for cells in zip(*columns, strict=True):
-            yield Text(_GAP.join(self._aligned(cells[at].plain, at, width=widths[at]) for at in beside).rstrip())
+            for number, line in enumerate(lines):
+                yield Text(self._line([cells[at].plain for at in line], line, widths, under=under if number else 0).rstrip())
             for at in below:
-                yield Padding(
-                    cells[at] if len(below) == 1 else _named(self.headings[at], cells[at]), (0, 0, 0, widths[beside[0]] + len(_GAP)), expand=False
-                )
+                yield Padding(cells[at] if len(below) == 1 else _named(self.headings[at], cells[at]), (0, 0, 0, under), expand=False)
+
+    def _line(self, said: Sequence[str], line: Sequence[int], widths: Mapping[int, int], *, under: int) -> str:
+        return " " * under + _GAP.join(self._aligned(each, at, width=widths[at]) for each, at in zip(said, line, strict=True))
 
     def _aligned(self, said: str, at: int, *, width: int) -> str:
         space = " " * (width - cell_len(said))
         return said + space if self.headings[at] in self.names else space + said
+
+
+def _fitting(widths: Mapping[int, int], *, width: int, under: int) -> list[list[int]]:
+    """Which columns share a line: as many as have room, at least one; all lines but the first begin further in."""
+    lines: list[list[int]] = [[]]
+    used = 0
+    for at, wide in widths.items():
+        if lines[-1] and used + len(_GAP) + wide > width:
+            lines.append([])
+            used = under - len(_GAP)
+        lines[-1].append(at)
+        used += wide + (len(_GAP) if len(lines[-1]) > 1 or len(lines) > 1 else 0)
+    return lines
 
 
 def _named(heading: str, cell: Text) -> Text:

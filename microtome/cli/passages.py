@@ -72,7 +72,7 @@ def lines_of(file: Path) -> list[str]:
         text = file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise CorpusInvalid(f"{file} is not UTF-8.", got=str(error), wanted="UTF-8 text", do="Convert it: iconv -f UTF-16 -t UTF-8.") from error
-    lines = [line.removesuffix("\r") for line in text.split("\n") if line.strip()]
+    lines = [line for line in text.split("\n") if line.strip()]
     if not lines:
         raise CorpusInvalid(f"{file} holds no text.", got="no lines", wanted="one text a line", do="Write some.")
     return lines

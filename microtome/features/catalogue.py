@@ -185,8 +185,12 @@ class Catalogue:
         """Make a list of features, or put features on it and take others off it. Raises `WorkspaceReadOnly`."""
         with self._change() as database:
             _run_all(database, _KEPT)
-            database.execute("INSERT OR IGNORE INTO lists (index_id, name, created) VALUES (?, ?, ?)", (index_id, name, _now()))
-            found = database.execute("SELECT id FROM lists WHERE index_id = ? AND name = ?", (index_id, name)).fetchone()[0]
+            if add or not remove:
+                database.execute("INSERT OR IGNORE INTO lists (index_id, name, created) VALUES (?, ?, ?)", (index_id, name, _now()))
+            row = database.execute("SELECT id FROM lists WHERE index_id = ? AND name = ?", (index_id, name)).fetchone()
+            if row is None:
+                return  # it was dropped meanwhile, so nothing is on it
+            found = row[0]
             database.executemany("INSERT OR IGNORE INTO listed VALUES (?, ?)", [(found, feature) for feature in add])
             database.executemany("DELETE FROM listed WHERE list = ? AND feature = ?", [(found, feature) for feature in remove])
 

@@ -131,6 +131,13 @@ class Keeping:
         """
         self.store.catalogue.set_verdict(self.store.id, self.store.known(feature), verdict=check_verdict(verdict))
 
+    def move_to_list(self, features: Sequence[int], *, off: str, to: str) -> None:
+        """Take features off one list and put them on another; neither changes where a name cannot be. Raises as `change_list`."""
+        known = [self.store.known(feature) for feature in features]
+        before, after = self._known_list(off), list_name(to)
+        self.store.catalogue.change_list(self.store.id, before, remove=known)
+        self.store.catalogue.change_list(self.store.id, after, add=known)
+
     def change_list(self, name: str, *, add: Sequence[int] = (), remove: Sequence[int] = ()) -> None:
         """Put features on a list, which is made where there is none, and take others off; what is not on it may be taken off too.
 

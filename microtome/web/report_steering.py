@@ -6,6 +6,7 @@ from microtome.web.charts import Series, curves
 from microtome.web.markup import Markup, join, tag
 
 _NAMES = {"random": "random direction", "wrong_concept": "wrong concept", "wrong_layer": "wrong layer", "prompt": "a prompt that asks"}
+_REPEATS = " A text that repeats itself is cheap too: the table has the share of its groups of four tokens that came before."
 _SHOWN = 170
 """Characters of a continuation."""
 
@@ -23,8 +24,8 @@ def steering_section(curve: DoseCurve) -> Markup:
         _figure(curves(effect, x_label="dose", y_label=f"effect ({unit})", dots=True, named=False), "Effect: change against the unedited model."),
         _figure(
             curves(cost, x_label="dose", y_label="nats a token", dots=True),
-            "Coherence: cross-entropy of the edited text under the unedited model; low is coherent, and dose 0 is the unedited text's own. "
-            "A text that repeats itself is cheap too: the table has the share of its groups of four tokens that came before.",
+            "Coherence: cross-entropy of the edited text under the unedited model; low is coherent, and dose 0 is the unedited text's own."
+            + (_REPEATS if _repeats(curve) else ""),
         ),
     )
     keys = [tag("span", tag("i", class_=f"key {series.kind}"), f" {series.name}", class_="legend") for series in effect]
@@ -46,21 +47,34 @@ def _figure(picture: Markup, words: str) -> Markup:
 
 
 def _table(curve: DoseCurve) -> Markup:
-    names = list(curve.points[0].controls)
-    heads = ["dose", "effect", "95 %", *(_NAMES.get(name, name) for name in names), "edit − best control, 95 %", "coherence", "repeats"]
-    rows = [tag("tr", *(tag("td", cell, class_="num") for cell in (f"{point.dose:g}", *_cells(point, names)))) for point in curve.points]
+    names, shares = list(curve.points[0].controls), _repeats(curve)
+    heads = [
+        "dose",
+        "effect",
+        "95 %",
+        *(_NAMES.get(name, name) for name in names),
+        "edit − best control, 95 %",
+        "coherence",
+        *(["repeats"] if shares else []),
+    ]
+    rows = [
+        tag("tr", *(tag("td", cell, class_="num") for cell in (f"{point.dose:g}", *_cells(point, names), *shares[i : i + 1])))
+        for i, point in enumerate(curve.points)
+    ]
     return tag("table", tag("thead", tag("tr", *(tag("th", head, class_="num") for head in heads))), tag("tbody", *rows))
 
 
 def _cells(point: Dose, names: list[str]) -> tuple[str, ...]:
     best = max(names, key=lambda name: point.controls[name].value, default=None)
     margin = _interval(point.margins[best]) if best is not None else ""
-    cost = (f"{point.coherence.value:.3g}", _share(point.repetition))
-    return (f"{point.effect.value:.3g}", _interval(point.effect), *(f"{point.controls[name].value:.3g}" for name in names), margin, *cost)
+    controls = (f"{point.controls[name].value:.3g}" for name in names)
+    return (f"{point.effect.value:.3g}", _interval(point.effect), *controls, margin, f"{point.coherence.value:.3g}")
 
 
-def _share(repetition: Result | None) -> str:
-    return "" if repetition is None else f"{repetition.value:.0%}"
+def _repeats(curve: DoseCurve) -> list[str]:
+    """How much of each dose's texts repeats itself; nothing where none was measured, by an earlier release or of short texts."""
+    found = [point.repetition for point in curve.points]
+    return ["" if each is None else f"{each.value:.0%}" for each in found] if any(each is not None for each in found) else []
 
 
 def _interval(result: Result) -> str:

@@ -56,7 +56,7 @@ def serve(
 def server_of(app: FastAPI) -> uvicorn.Server:
     """What answers on a socket: it says nothing of itself, and takes addresses that hold a long text."""
     return uvicorn.Server(
-        uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, h11_max_incomplete_event_size=MAX_HEAD_BYTES)
+        uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, http="h11", h11_max_incomplete_event_size=MAX_HEAD_BYTES)
     )
 
 

@@ -64,6 +64,8 @@ def test_a_static_copy(workspace: Path, tmp_path: Path) -> None:
         (("--to", "neuronpedia", "--features", "3-1"), '--features holds "3-1"'),
         (("--to", "neuronpedia", "--features", "9999"), "has no feature 9999"),
         (("--to", "neuronpedia", "--filter", "densty > 1"), 'no column "densty"'),
+        (("--to", "delphi", "--kept"), "--kept is of a static copy"),
+        (("--to", "saedashboard", "--no-relations"), "--no-relations is of a static copy"),
     ],
 )
 def test_mistakes_are_named(workspace: Path, arguments: tuple[str, ...], said: str) -> None:

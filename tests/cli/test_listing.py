@@ -30,6 +30,17 @@ def test_figures_and_sites_are_whole_at_every_width(width: int) -> None:
     assert all(f'"word{n}"' in said for n in range(12))
 
 
+@pytest.mark.parametrize("width", [30, 44, 50, 58])
+def test_where_figures_have_no_room_either_whole_columns_go_to_the_next_line(width: int) -> None:
+    lines = printed(Listing(title="promotes", headings=HEADINGS, rows=ROWS), width=width)
+    assert max(map(len, lines)) <= width
+    for at, heading in enumerate(HEADINGS):
+        if heading != "label":
+            assert any(heading in line for line in lines), heading
+            assert all(any(row[at] in line for line in lines) for row in ROWS), heading
+    assert all(line[0] == " " for line in lines[3:] if not line.lstrip().startswith(("239 ", "7 ")))  # nothing falls back to the edge
+
+
 def test_a_label_without_room_stands_under_its_figures() -> None:
     assert printed(Listing(title="promotes", headings=HEADINGS, rows=ROWS[1:]), width=50) == [
         "",

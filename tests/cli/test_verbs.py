@@ -133,7 +133,14 @@ def test_odd_features_a_map_and_what_is_kept(workspace: Path, tmp_path: Path) ->
     for wrong in (("3",), ("--to", "x"), ("--out", "kept.txt"), ("99", "--to", "x"), ("--off", "dens"), ("3", "--to", "new", "--off", "dens")):
         assert call("keep", "notes", *wrong, *there).code == 2
     assert 'Did you mean "dense"?' in call("keep", "notes", "3", "--off", "dens", *there).err
-    assert [each["name"] for each in call("keep", "notes", *there, "--json").json["kept"]["lists"]] == ["dense"]
+    before = call("keep", "notes", *there, "--json").json["kept"]["lists"]
+    assert [each["name"] for each in before] == ["dense"]
+    moved = str(before[0]["features"][0])
+    for refused in ((moved, "--off", "dense", "--to", "x" * 120), ("--off", "dense", "--to", "new"), ("--off", "dense", "--note", "none named")):
+        assert call("keep", "notes", *refused, *there).code == 2
+        assert call("keep", "notes", *there, "--json").json["kept"]["lists"] == before
+    after = call("keep", "notes", moved, "--off", "dense", "--to", "new", *there, "--json").json["kept"]["lists"]
+    assert [(each["name"], each["features"]) for each in after] == [("dense", before[0]["features"][1:]), ("new", [int(moved)])]
 
 
 @pytest.mark.usefixtures("made")

@@ -181,5 +181,9 @@ def test_dose_against_effect_stands_with_its_controls(workspace: Path) -> None:
     ):
         assert said in text
     assert "<b>dose" not in render(content)  # text of a model is never markup
+    assert "repeats" not in text  # an earlier release did not measure it
+    said = [dataclasses.replace(each, repetition=figure(0.25 + i / 2, 0, 1)) for i, each in enumerate(points)]
+    page = render(dataclasses.replace(content, steering=dataclasses.replace(curve, points=tuple(said))))
+    assert [share in page for share in ("repeats itself is cheap", ">repeats<", ">25%<", ">75%<")] == [True] * 4
     weak = dataclasses.replace(curve, points=(points[0], point(1, effect=0.125, random=0.125)))
     assert "At no dose" in render(dataclasses.replace(content, steering=weak))

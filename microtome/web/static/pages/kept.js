@@ -16,7 +16,7 @@ export function KeptPage({ index }) {
   useEffect(() => void (document.title = `Kept · ${index}`), [index]);
   if (error) return html`<${ErrorPanel} error=${error} again=${again} />`;
   if (!kept) return html`<${Loading} lines=${8} />`;
-  const drop = (/** @type {string} */ name) => post(`/api${at(index)}/lists`, { name, drop: true }).then(again, setFailed);
+  const drop = (/** @type {string} */ name) => post(`/api${at(index)}/lists`, { name, drop: true }).then(() => setFailed(null), setFailed).then(again);
   return html`<header class="title"><h1>Kept</h1><p class="quiet">${count(kept.lists.length)} lists, ${count(kept.features.length)} features</p>
       <span class="mode"><a href=${json} download=${`${index}-kept.json`}>JSON</a> · <a href=${`${json}.csv`} download=${`${index}-kept.csv`}>CSV</a></span></header>
     ${failed && html`<${ErrorPanel} error=${failed} />`}

@@ -17,8 +17,7 @@ export function NotesPanel({ card, onChange }) {
     post(url, body).then(() => {
       then?.();
       setError(null);
-      onChange();
-    }, setError);
+    }, setError).then(onChange);
   /** @param {Event} event */
   const note = (event) => {
     event.preventDefault();
