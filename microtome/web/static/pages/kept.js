@@ -17,7 +17,7 @@ export function KeptPage({ index }) {
   if (error) return html`<${ErrorPanel} error=${error} again=${again} />`;
   if (!kept) return html`<${Loading} lines=${8} />`;
   const drop = (/** @type {string} */ name) => post(`/api${at(index)}/lists`, { name, drop: true }).then(() => setFailed(null), setFailed).then(again);
-  return html`<header class="title"><h1>Kept</h1><p class="quiet">${count(kept.lists.length)} lists, ${count(kept.features.length)} features</p>
+  return html`<header class="title"><h1>Kept</h1><p class="quiet">${count(kept.lists.length)} ${kept.lists.length === 1 ? "list" : "lists"}, ${count(kept.features.length)} ${kept.features.length === 1 ? "feature" : "features"}</p>
       <span class="mode"><a href=${json} download=${`${index}-kept.json`}>JSON</a> · <a href=${`${json}.csv`} download=${`${index}-kept.csv`}>CSV</a></span></header>
     ${failed && html`<${ErrorPanel} error=${failed} />`}
     ${kept.features.length === 0 && kept.lists.length === 0
