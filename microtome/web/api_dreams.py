@@ -5,7 +5,7 @@ from starlette.responses import Response
 
 from microtome.features.dreaming import dreams_of
 from microtome.web.api_texts import IndexName, Number
-from microtome.web.recipes import command_line, json_line, recipe
+from microtome.web.recipes import command_line, dreams_call, json_line, recipe
 from microtome.web.replies import reply
 from microtome.web.shelf import Shelf
 
@@ -17,8 +17,7 @@ def dream_routes(shelf: Shelf) -> APIRouter:
 
     @router.get("/s/{name}/f/{feature}/dreams")
     def dreams(request: Request, *, name: IndexName, feature: Number) -> Response:
-        call = f"from microtome.features.dreaming import dreams_of\n\ndreams_of(index, {feature})"
-        lines = recipe(where, name, call, shell=json_line(where, "dream", name, feature))
+        lines = recipe(where, name, dreams_call(feature), shell=json_line(where, "dream", name, feature))
         return reply(
             request, {"dreams": dreams_of(shelf.index(name), feature), "command": command_line(where, "dream", name, feature), "reproduce": lines}
         )

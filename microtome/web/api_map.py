@@ -7,11 +7,9 @@ from starlette.responses import Response
 
 from microtome.features.geometry import map_of
 from microtome.web.api_texts import IndexName
-from microtome.web.recipes import command_line, json_line, recipe
+from microtome.web.recipes import MAP_CALL, command_line, json_line, recipe
 from microtome.web.replies import encode, reply, reply_bytes, with_recipe
 from microtome.web.shelf import Shelf
-
-_CALL = "from microtome.features.geometry import map_of\n\nmap_of(index.store).view(index)"
 
 
 def map_routes(shelf: Shelf) -> APIRouter:
@@ -25,7 +23,7 @@ def map_routes(shelf: Shelf) -> APIRouter:
     def points(request: Request, *, name: IndexName) -> Response:
         index = shelf.index(name)
         drawn = map_of(index.store)
-        lines = recipe(where, name, _CALL, shell=json_line(where, "map", name))
+        lines = recipe(where, name, MAP_CALL, shell=json_line(where, "map", name))
         if drawn is None:
             return reply(request, {"map": None, "command": command_line(where, "map", name), "reproduce": lines})
         with lock:

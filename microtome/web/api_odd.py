@@ -8,7 +8,7 @@ from starlette.responses import Response
 from microtome.features.odd import Odd, dense_ablation, odd_report, stability
 from microtome.web.api_texts import IndexName, ref_of
 from microtome.web.model_desk import ModelDesk
-from microtome.web.recipes import curl_of, json_line, recipe
+from microtome.web.recipes import ABLATION_CALL, ODD_CALL, curl_of, json_line, recipe
 from microtome.web.replies import reply, with_recipe
 from microtome.web.shelf import Shelf
 
@@ -37,7 +37,7 @@ def _add_report(router: APIRouter, shelf: Shelf) -> None:
                     del known[old]
                 known[key] = odd_report(index)
         where = shelf.workspace.path
-        lines = recipe(where, name, f"{_IMPORT} odd_report\n\nodd_report(index)", shell=json_line(where, "odd", name))
+        lines = recipe(where, name, ODD_CALL, shell=json_line(where, "odd", name))
         return reply(request, with_recipe(known[key], lines))
 
 
@@ -53,7 +53,7 @@ def _add_dense(router: APIRouter, shelf: Shelf, desk: ModelDesk) -> None:
 
     @router.get("/s/{name}/odd/ablation")
     def stored(request: Request, *, name: IndexName) -> Response:
-        lines = recipe(where, name, f"{_IMPORT} dense_ablation\n\ndense_ablation(index)", shell=json_line(where, "odd", name, "--ablate"))
+        lines = recipe(where, name, ABLATION_CALL, shell=json_line(where, "odd", name, "--ablate"))
         return reply(request, {"ablation": dense_ablation(shelf.index(name)), "reproduce": lines})
 
     @router.post("/s/{name}/odd/ablation")

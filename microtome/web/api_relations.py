@@ -8,7 +8,7 @@ from starlette.responses import Response
 from microtome.errors import QueryInvalid
 from microtome.web.api_texts import IndexName, Number, Rank, ref_of
 from microtome.web.model_desk import ModelDesk
-from microtome.web.recipes import call_of, command_line, curl_of, recipe
+from microtome.web.recipes import call_of, command_line, curl_of, links_call, recipe
 from microtome.web.replies import reply, with_recipe
 from microtome.web.shelf import Shelf
 
@@ -34,8 +34,7 @@ def _add_links(router: APIRouter, shelf: Shelf, desk: ModelDesk) -> None:
     def links(request: Request, *, name: IndexName, feature: Number, rank: Rank = "twera", limit: Few = 12) -> Response:
         index, options = shelf.index(name), {"rank": rank, "limit": limit}
         found = {"downstream": index.downstream(feature, rank=rank, limit=limit), "upstream": index.upstream(feature, rank=rank, limit=limit)}
-        calls = ", ".join(f'"{way}": {call_of(way, feature, **options)}' for way in found)
-        lines = recipe(where, name, f"{{{calls}}}", shell=curl_of(request))
+        lines = recipe(where, name, links_call(feature, **options), shell=curl_of(request))
         return reply(request, {**found, "reproduce": lines})
 
     @router.get("/s/{name}/f/{feature}/silenced")

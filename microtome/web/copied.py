@@ -3,7 +3,7 @@
 Keys are what the pages ask the server for, so that `static/lib/copy.js` finds an answer by its question.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from microtome.features import Card, FeatureIndex, Kept
 from microtome.features.dreaming import dreams_of
 from microtome.features.geometry import map_of
 from microtome.features.odd import dense_ablation, odd_report
-from microtome.web.recipes import call_of, command_line, json_line, recipe, show_line
+from microtome.web.recipes import ABLATION_CALL, MAP_CALL, ODD_CALL, call_of, command_line, dreams_call, json_line, links_call, recipe, show_line
 from microtome.web.replies import with_recipe
 
 WORKSPACE = Path("microtome-workspace")
@@ -33,17 +33,16 @@ def copied_card(index: FeatureIndex, feature: int, *, kept: bool) -> dict[str, A
     return with_recipe(shown, copied_recipe(index, call_of("card", feature), feature))
 
 
-def relations_of(index: FeatureIndex, feature: int) -> dict[str, Any]:
+def relations_of(index: FeatureIndex, feature: int, *, dreamt: Collection[int]) -> dict[str, Any]:
     """What the panels of a feature show, by the last part of the address they ask, with the rank where there are several.
 
-    Measurements that were not made are left out.
+    `dreamt` are the features of which something was dreamt. Measurements that were not made are left out.
     """
     found: dict[str, Any] = {}
     for rank in _LINK_RANKS:
         options = {"rank": rank, "limit": _FEW}
-        calls = ", ".join(f'"{way}": {call_of(way, feature, **options)}' for way in ("downstream", "upstream"))
         both = {"downstream": index.downstream(feature, rank=rank, limit=_FEW), "upstream": index.upstream(feature, rank=rank, limit=_FEW)}
-        found[f"links {rank}"] = both | {"reproduce": copied_recipe(index, f"{{{calls}}}", feature, "--links")}
+        found[f"links {rank}"] = both | {"reproduce": copied_recipe(index, links_call(feature, **options), feature, "--links")}
     for rank in _TOGETHER_RANKS:
         call = call_of("coactive", feature, rank=rank, limit=_MORE)
         listed = index.coactive(feature, rank=rank, limit=_MORE)
@@ -56,6 +55,9 @@ def relations_of(index: FeatureIndex, feature: int) -> dict[str, Any]:
     if len(index.sites) > 1:
         lines = copied_recipe(index, call_of("across", feature, limit=_FEW), feature, "--across")
         found["across"] = with_recipe(index.across(feature, limit=_FEW), lines)
+    if feature in dreamt:
+        lines = copied_recipe(index, dreams_call(feature), shell=json_line(WORKSPACE, "dream", index.name, feature))
+        found["dreams"] = {"dreams": dreams_of(index, feature), "command": command_line(WORKSPACE, "dream", index.name, feature), "reproduce": lines}
     return found | dict(_measured(index, feature))
 
 
@@ -65,11 +67,6 @@ def _measured(index: FeatureIndex, feature: int) -> Iterator[tuple[str, dict[str
         value = index.loss(feature) if name == "loss" else index.effects(feature)
         if value is not None:
             yield name, {name: value, "reproduce": copied_recipe(index, call_of(name, feature), feature, f"--{name}")}
-    dreams = dreams_of(index, feature)
-    if dreams:
-        call = f"from microtome.features.dreaming import dreams_of\n\ndreams_of(index, {feature})"
-        lines = copied_recipe(index, call, shell=json_line(WORKSPACE, "dream", index.name, feature))
-        yield "dreams", {"dreams": dreams, "command": command_line(WORKSPACE, "dream", index.name, feature), "reproduce": lines}
 
 
 def kept_of(index: FeatureIndex, chosen: Sequence[int]) -> Kept:
@@ -81,17 +78,14 @@ def kept_of(index: FeatureIndex, chosen: Sequence[int]) -> Kept:
 
 def copied_pages(index: FeatureIndex, chosen: Sequence[int], *, kept: bool) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """The pages of an index that are one answer each, by name: what is odd, its map if it was made, and what people keep if it is `kept`."""
-    call = "from microtome.features.odd import odd_report\n\nodd_report(index)"
-    yield "odd", with_recipe(odd_report(index), copied_recipe(index, call, shell=json_line(WORKSPACE, "odd", index.name)))
+    yield "odd", with_recipe(odd_report(index), copied_recipe(index, ODD_CALL, shell=json_line(WORKSPACE, "odd", index.name)))
     ablation = dense_ablation(index)
     if ablation is not None:
-        call = "from microtome.features.odd import dense_ablation\n\ndense_ablation(index)"
-        lines = copied_recipe(index, call, shell=json_line(WORKSPACE, "odd", index.name, "--ablate"))
+        lines = copied_recipe(index, ABLATION_CALL, shell=json_line(WORKSPACE, "odd", index.name, "--ablate"))
         yield "ablation", {"ablation": ablation, "reproduce": lines}
     drawn = map_of(index.store)
     if drawn is not None:
-        call = "from microtome.features.geometry import map_of\n\nmap_of(index.store).view(index)"
-        yield "map", with_recipe(drawn.view(index), copied_recipe(index, call, shell=json_line(WORKSPACE, "map", index.name)))
+        yield "map", with_recipe(drawn.view(index), copied_recipe(index, MAP_CALL, shell=json_line(WORKSPACE, "map", index.name)))
     if kept:
         lines = copied_recipe(index, call_of("kept"), shell=json_line(WORKSPACE, "keep", index.name))
         yield "kept", with_recipe(kept_of(index, chosen), lines)

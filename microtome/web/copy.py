@@ -129,9 +129,10 @@ def _write(index: FeatureIndex, draft: Draft, *, chosen: Sequence[int], document
 def _write_relations(index: FeatureIndex, draft: Draft, *, chosen: Sequence[int], tell: Throttled) -> None:
     files = {number: features for number, features in _files(chosen).items() if not draft.has(f"data/relations/{number}.json.gz")}
     done = len(chosen) - sum(map(len, files.values()))
+    dreamt = {each.dream.feature for each in all_dreams(index) if each.dream.feature is not None}
 
     def answers(number: int) -> tuple[int, bytes]:
-        return number, _packed({feature: relations_of(index, feature) for feature in files[number]})
+        return number, _packed({feature: relations_of(index, feature, dreamt=dreamt) for feature in files[number]})
 
     with core_workers(torch.device("cpu")) as run_all:
         for number, content in run_all(answers, files):

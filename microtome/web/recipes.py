@@ -8,6 +8,10 @@ from typing import Any
 
 from fastapi import Request
 
+ODD_CALL = "from microtome.features.odd import odd_report\n\nodd_report(index)"
+ABLATION_CALL = "from microtome.features.odd import dense_ablation\n\ndense_ablation(index)"
+MAP_CALL = "from microtome.features.geometry import map_of\n\nmap_of(index.store).view(index)"
+
 
 def recipe(workspace: Path, index: str, call: str, *, shell: str, runs_model: bool = False) -> dict[str, str]:
     """`call` is what to do with `index` in Python; `shell` is a whole command line; `runs_model` loads the model before."""
@@ -25,6 +29,17 @@ def call_of(method: str, *values: Any, **options: Any) -> str:
     arguments = ["model" if value is ... else repr(value) for value in values]
     arguments += [f"{name}={value!r}" for name, value in options.items() if value is not None]
     return f"index.{method}({', '.join(arguments)})"
+
+
+def links_call(feature: int, **options: Any) -> str:
+    """Both ways of a feature's links as Python text."""
+    ways = ", ".join(f'"{way}": {call_of(way, feature, **options)}' for way in ("downstream", "upstream"))
+    return f"{{{ways}}}"
+
+
+def dreams_call(feature: int) -> str:
+    """What was dreamt of a feature as Python text."""
+    return f"from microtome.features.dreaming import dreams_of\n\ndreams_of(index, {feature})"
 
 
 def shelf_recipe(workspace: Path, kind: str = "index") -> dict[str, str]:

@@ -95,18 +95,19 @@ export async function answer(url) {
   return { parts: needsServer(url) };
 }
 
+/** Whether a feature's files are in this copy. @param {any} site @param {number} feature */
+const holds = (site, feature) => Number.isInteger(feature) && feature >= 0 && feature < site.n_features && (site.features === null || site.features.includes(feature));
+
 /** @param {any} site @param {number} feature @returns {Promise<Answer>} */
 async function card(site, feature) {
-  const isKnown = Number.isInteger(feature) && feature >= 0 && feature < site.n_features && (site.features === null || site.features.includes(feature));
-  if (!isKnown) return { parts: notHere(`feature ${feature}`) };
+  if (!holds(site, feature)) return { parts: notHere(`feature ${feature}`) };
   const found = (await file(`cards/${Math.floor(feature / site.cards)}`))[feature];
   return { value: { ...found, others: site.features } };
 }
 
 /** What a panel of a feature asks. @param {any} site @param {number} feature @param {string} what @returns {Promise<Answer>} */
 async function relation(site, feature, what) {
-  const isHere = site.relations && (site.features === null || site.features.includes(feature));
-  const value = isHere ? (await file(`relations/${Math.floor(feature / site.cards)}`))[feature][what] : null;
+  const value = site.relations && holds(site, feature) ? (await file(`relations/${Math.floor(feature / site.cards)}`))[feature][what] : null;
   return value ? { value } : { parts: notHere("this") };
 }
 
